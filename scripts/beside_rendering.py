@@ -47,7 +47,7 @@ def _of_in_painting(name: str) -> Callable[[Mapping[str, Any], str], Sequence[fl
     return value
 
 
-def _told(view: str) -> Line:
+def _told_apart(view: str) -> Line:
     def value(figures: Mapping[str, Any], method: str) -> Sequence[float] | None:
         found = figures["told"].get(view, {"methods": {}})["methods"].get(method)
         return None if found is None else found["auc"]
@@ -92,8 +92,8 @@ def _diversity(name: str, text: str) -> Line:
 
 LINES = (
     Line("KID x 1000", ".0f", "as real", _kid, lambda value: max(value, 0.0)),
-    _told("whole"),
-    _told("nodule alone"),
+    _told_apart("whole"),
+    _told_apart("nodule alone"),
     Line(
         "seam",
         ".2f",

@@ -146,8 +146,8 @@ def write_model(
     (folder / WEIGHTS).chmod(0o644)
     (folder / CONFIG).write_text(yaml.safe_dump(dict(config), sort_keys=False))
     (folder / DATA).write_text(json.dumps(data, indent=1) + "\n")
-    told = {**facts, "weights_sha256": sha256(folder / WEIGHTS)}
-    (folder / hub.CARD).write_text(card_text(told, citation))
+    facts = {**facts, "weights_sha256": sha256(folder / WEIGHTS)}
+    (folder / hub.CARD).write_text(card_text(facts, citation))
     hub.load(folder)
 
 
@@ -181,9 +181,9 @@ def card_text(facts: Mapping[str, Any], citation: str) -> str:
     patients = f"{patients}." if patients else "Not known."
     if SEEN_BEFORE in facts:
         patients += f" Patients known by models it was started from or makers of its data: {facts[SEEN_BEFORE]}."
-    told = dict(facts) | {"minutes": minutes, "patients": patients, "segmenter": _segmenter(facts)}
-    limits = "\n".join(f"- {limit}" for limit in told.pop("limits", ())) or "None noted."
-    text = TEXT.format(**told, measured=_table(facts["figures"]), limits=limits, citation=citation)
+    entries = dict(facts) | {"minutes": minutes, "patients": patients, "segmenter": _segmenter(facts)}
+    limits = "\n".join(f"- {limit}" for limit in entries.pop("limits", ())) or "None noted."
+    text = TEXT.format(**entries, measured=_table(facts["figures"]), limits=limits, citation=citation)
     return f"---\n{yaml.safe_dump(dict(facts), sort_keys=False)}---\n{text}"
 
 

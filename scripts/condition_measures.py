@@ -73,28 +73,28 @@ def outlined_rows(making: Making) -> dict[str, Any]:
     """Compare the outlines that a method was given with the visible nodules in its output; the same for real nodules.
 
     Returns:
-        Dice of the nodule that is seen with the outline told, with the outline of another nodule of like diameter, and
-        with a ball of the diameter; and of real nodules where they grew with their own outlines.
+        Dice of the nodule that is seen with the outline that the method was given, with the outline of another nodule
+        of like diameter, and with a ball of the diameter; and of real nodules where they grew with their own outlines.
     """
     made, places = making.outlined(), making.places
     rows = [making.outlined_rows[i] for i in made.sites.tolist()]
     shape = made.after.shape[1:]
     middles = np.tile(np.array(shape) // 2, (len(rows), 1)) if made.middles is None else made.middles
     starts = [np.subtract(places.jobs[row].center, middle) for row, middle in zip(rows, middles, strict=True)]
-    told = [places.outline(row).within(start.tolist(), shape) for row, start in zip(rows, starts, strict=True)]
+    outlines = [places.outline(row).within(start.tolist(), shape) for row, start in zip(rows, starts, strict=True)]
     wide = np.array([one.diameter_mm or 0.0 for one in made.wanted])
     order = np.argsort(wide, kind="stable")
     other = np.empty(len(rows), np.int64)
     other[order] = np.roll(order, 1)  # the next narrower one; of the narrowest the widest
     values: dict[str, list[float]] = {"told": [], "another": [], "ball": []}
     for i, hu in enumerate(made.after):
-        seen = seen_or_none(hu, told[i])
+        seen = seen_or_none(hu, outlines[i])
         theirs = places.outline(rows[other[i]]).moved(
             np.subtract(places.jobs[rows[i]].center, places.jobs[rows[other[i]]].center)
         )
         away = PatchSpec(shape, MM).distances_mm(middles[i])
         masks = {
-            "told": told[i],
+            "told": outlines[i],
             "another": theirs.within(starts[i].tolist(), shape),
             "ball": 2 * away <= wide[i],
         }
@@ -153,8 +153,8 @@ def texture_rows(making: Making, reader: TextureReader, split: Split) -> dict[st
     """
     low, high = (making.of_texture(value) for value in SIDES["texture"])
     found = class_figures(low, high, reader, reader.size, SEED)
-    told = {"pairs": found.pairs, "auc": interval(found.auc), "wins": interval(found.wins)}
-    return told | {"asked": list(SIDES["texture"]), "real": reader.real(split)}
+    figures = {"pairs": found.pairs, "auc": interval(found.auc), "wins": interval(found.wins)}
+    return figures | {"asked": list(SIDES["texture"]), "real": reader.real(split)}
 
 
 def seen_or_none(hu: NDArray[np.number], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -53,9 +53,9 @@ def _goals(figures: Figures, painted: Figures) -> Iterator[Sequence[str]]:
     if outlined is None:
         yield "outline told and nodule seen, Dice", NOT_YET, "above that of another nodule's outline", ""
     else:
-        told, another = outlined["told"], outlined["another"]
-        found = f"{three(told, '.2f')}; another's outline {another[0]:.2f}"
-        yield _goal("outline told and nodule seen, Dice", found, "above another's outline", told[1] > another[2])
+        own, another = outlined["told"], outlined["another"]
+        found = f"{three(own, '.2f')}; another's outline {another[0]:.2f}"
+        yield _goal("outline told and nodule seen, Dice", found, "above another's outline", own[1] > another[2])
     for name, one in figures["erased"].items():
         for text, row in one["told"].items():
             left = row["way left"]
@@ -84,9 +84,9 @@ def _rating_goals(figures: Figures) -> Iterator[Sequence[str]]:
     for check in found["checks"]:
         if "told apart" in check["what"] and FLOW in check["made"]:
             own, real = check["made"][FLOW], check["real"]
-            told = "not known" if real is None else _cell(real)
+            of_real = "not known" if real is None else _cell(real)
             reached = real is not None and own["high"] >= real["low"]
-            yield _goal(check["what"], f"{_cell(own)}; real {told}", "as real: intervals meet", reached)
+            yield _goal(check["what"], f"{_cell(own)}; real {of_real}", "as real: intervals meet", reached)
 
 
 def _memory_goals(figures: Figures) -> Iterator[Sequence[str]]:

@@ -24,7 +24,7 @@ from in_painting_page import (
     shown_beside,
     sites_lines,
     times_lines,
-    told_lines,
+    told_apart_lines,
     width_lines,
 )
 from injection_page import erased_lines, erased_sheet_lines, healed_lines, injected_lines
@@ -69,7 +69,7 @@ def flow_page(measured: Path, out: Path) -> Iterator[str]:
     has_class = "class" in painted["methods"][FLOW]
     parts = {
         "Sites": sites_lines(painted),
-        "Told apart from real ones": told_lines(painted),
+        "Told apart from real ones": told_apart_lines(painted),
         "KID": kid_lines(painted),
         "HU by class": hu_by_class_lines(painted, out, FLOW),
         "Seam, diversity, texture": in_painting_lines(painted),
@@ -119,11 +119,11 @@ def _done(figures: Figures) -> str:
 
 def result_lines(figures: Figures, painted: Figures) -> Iterator[str]:
     """Return the results in two sentences."""
-    told = painted["told"]["whole"]
-    own, rendered = (told["methods"][name]["auc"][0] for name in (FLOW, RENDER))
+    judged = painted["told"]["whole"]
+    own, rendered = (judged["methods"][name]["auc"][0] for name in (FLOW, RENDER))
     trained = figures["hours"].get(FLOW)
     after = "A" if trained is None else f"After {trained:.1f} hours of training on a core of a CPU, a"
-    void = ", which is not valid, because its controls fail" if told["controls"]["void"] else ""
+    void = ", which is not valid, because its controls fail" if judged["controls"]["void"] else ""
     yield f"{after} network that was trained on real and synthetic nodules of other patients distinguishes a nodule by flow matching from a real one in {own:.0%} of pairs{void}; {PERFECT_AUC:.0%} is perfect, and for rendered nodules it is {rendered:.0%}."
     yield f"Nodules by flow matching are {better_than_rendering(verdicts(painted, FLOW))}."
 

@@ -78,8 +78,8 @@ def seconds_by_steps(run: str) -> dict[str, Any]:
     for amx in (True, False) if has_amx else (False,):
         environment = os.environ | ({} if amx or not has_amx else WITHOUT_AMX)
         command = [sys.executable, __file__, run, "--here"]
-        told = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-        rows += [row | {"amx": amx} for row in json.loads(told.splitlines()[-1])]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+        rows += [row | {"amx": amx} for row in json.loads(printed.splitlines()[-1])]
     known = sorted(flag for flag in flags if flag in BF16_FLAGS or flag.startswith("amx"))
     return {"rows": rows, "mm": TIMED_MM, "n": TIMED, "flags": known, "machine": machine()}
 

@@ -79,7 +79,7 @@ def _patches(pairs: Pairs, made: Made, rows: NDArray[np.int64]) -> Patches:
     return Patches(made.hu.astype(np.float32), pairs.hosts[rows])
 
 
-def told_rows(pairs: Pairs, makings: Sequence[Making], rows: Sequence[int], views: int) -> dict[str, Any]:
+def told_apart_rows(pairs: Pairs, makings: Sequence[Making], rows: Sequence[int], views: int) -> dict[str, Any]:
     """Return by view the AUC of each method with the controls, and its difference from rendering's.
 
     Args:

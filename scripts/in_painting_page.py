@@ -141,7 +141,7 @@ def hu_by_class_lines(figures: Mapping[str, Any], out: Path, name: str) -> Itera
     yield from profile_lines(sets, METHOD_COLOURS[: len(sets)], out / f"profiles-{name}.png")
 
 
-def told_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+def told_apart_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Give AUCs of a newly trained network that distinguishes synthetic from real nodules."""
     yield f"A fresh {TELLER.network.kind} of {TELLER.steps} steps is trained to distinguish synthetic from real patches, and tested on other patients; an AUC of .5 is perfect. It is only valid with its controls: the interval of real against real must contain .5, and real against the same patches blurred by"
     yield f"{TOLD_APART_BLUR_VOXELS:g} voxel must be {LEAST_BLURRED:g} at least. The nodule alone is the ball of the real nodule's mask and {RIM_MM:g} mm about it."
@@ -230,11 +230,11 @@ def class_lines(figures: Mapping[str, Any], measured: Path, out: Path, name: str
     yield from table(["", "benign", "malignant", "difference in pairs", "p", "real, benign / malignant"], rows)
     yield ""
     yield "; ".join(f"{measure}: {text}" for measure, text in NODULE_MEASURES.items()) + "."
-    told = [
+    correlations = [
         f"{measure} and the rating of {one['rating']} {three(one['correlation'], '.2f')}"
         for measure, one in real["ratings"].items()
     ]
-    yield f"The visible nodule is everything denser than half-way between the lung and its core, up to {SEEN_REACH_MM:g} mm beyond its mask. Rank correlations on {real['n']} real nodules: {', '.join(told)}."
+    yield f"The visible nodule is everything denser than half-way between the lung and its core, up to {SEEN_REACH_MM:g} mm beyond its mask. Rank correlations on {real['n']} real nodules: {', '.join(correlations)}."
     yield ""
     yield from shown_beside(
         measured, out, f"classes-{name}.png", f"{SAME_SITE} sites before, and painted as both classes with two seeds"
@@ -297,7 +297,7 @@ def whole_page(measured: Path, out: Path) -> Iterator[str]:
     parts = {
         "Seam, diversity, texture": in_painting_lines(figures),
         "KID": kid_lines(figures),
-        "Told apart from real ones": told_lines(figures),
+        "Told apart from real ones": told_apart_lines(figures),
         "Diameters": width_lines(figures),
     }
     for name, one in figures["methods"].items():

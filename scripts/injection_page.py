@@ -17,7 +17,7 @@ from in_painting_page import (
     shown_beside,
     sites_lines,
     times_lines,
-    told_lines,
+    told_apart_lines,
     width_lines,
 )
 from in_painting_sheets import SHEET
@@ -50,7 +50,7 @@ def injection_page(measured: Path, out: Path) -> Iterator[str]:
     yield from summary_lines(figures, painted, measured)
     parts = {
         "Injected nodules and a detector": injected_lines(figures),
-        "Injected nodules told from real ones": told_lines(painted),
+        "Injected nodules told from real ones": told_apart_lines(painted),
         "KID": kid_lines(painted),
         "Seam, diversity, texture": in_painting_lines(painted),
         "Diameters": width_lines(painted),
@@ -80,8 +80,8 @@ def result_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     said = [
         f"{name}, {text}, {_left(one['way left'])}"
-        for name, told in figures["erased"].items()
-        for text, one in told.items()
+        for name, by_text in figures["erased"].items()
+        for text, one in by_text.items()
     ]
     yield f"Erased: the share of the difference between real nodules and healthy sites of the same scans that remains is, by method: {'; '.join(said)}."
 
@@ -96,11 +96,11 @@ def summary_lines(figures: Mapping[str, Any], painted: Mapping[str, Any], measur
     rows = []
     for name, found in figures["injected"].items():
         rows.append([f"{name}: as detectors see real nodules", _verdict(found["way left"]), "equivalence"])
-    for name, told in figures["erased"].items():
-        for text, found in told.items():
+    for name, by_text in figures["erased"].items():
+        for text, found in by_text.items():
             rows.append([f"{name}, {text}: as detectors see healthy lung", _verdict(found["way left"]), "equivalence"])
-    view, told = next(iter(painted["told"].items()))
-    for name, found in told["methods"].items():
+    view, judged = next(iter(painted["told"].items()))
+    for name, found in judged["methods"].items():
         rows.append([f"{name}: told from real ones, {view}", three(found["auc"], ".3f"), "AUC; .5 is perfect"])
     if (measured / "times.json").exists():
         for name, found in json.loads((measured / "times.json").read_text())["methods"].items():
@@ -122,7 +122,7 @@ def erased_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Give detectors' responses to the places of erased nodules."""
     yield f"{_detectors(figures)} The table has real nodules and healthy sites of the same scans. “Way left” is the difference of the mean response from that at healthy sites, as a share of the difference between the nodules and healthy sites."
     yield ""
-    rows = {f"{name}, {text}": found for name, told in figures["erased"].items() for text, found in told.items()}
+    rows = {f"{name}, {text}": found for name, by_text in figures["erased"].items() for text, found in by_text.items()}
     yield from _response_lines(rows, "healthy sites")
     yield ""
     yield from _size_lines(rows)
@@ -137,8 +137,8 @@ def healed_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     yield f"The nodule's voxels after the erasure are compared with the scan's lung at least {BESIDE_NODULE_MM:g} mm from nodule and edit region; so are voxels of the same shape at healthy sites of the same scan, which have vessels too. HU: difference of the median from the lung's. Texture: roughness divided by the lung's; the goal is that of healthy sites ± {TEXTURE_WITHIN:g}. Seam: steps across the border of the region, after / before."
     yield ""
     rows = []
-    for name, told in figures["erased"].items():
-        for text, found in told.items():
+    for name, by_text in figures["erased"].items():
+        for text, found in by_text.items():
             one = found["healed"]
             rows.append(
                 [

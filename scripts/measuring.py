@@ -43,8 +43,8 @@ def process_cost(arguments: Sequence[str], source: Path | None = None) -> Cost:
     # From a small process: a child's greatest memory counts that of the process it was forked from.
     environment = os.environ | ({"PYTHONPATH": str(source)} if source else {})
     measured = [sys.executable, "-c", MEASURED, *command]
-    told = subprocess.run(measured, check=True, capture_output=True, text=True, env=environment).stdout
-    seconds, user, kilobytes = map(float, told.split()[-3:])
+    printed = subprocess.run(measured, check=True, capture_output=True, text=True, env=environment).stdout
+    seconds, user, kilobytes = map(float, printed.split()[-3:])
     return Cost(seconds, user, kilobytes / 2**20)
 
 

@@ -284,7 +284,7 @@ def rtstruct(folder: Path) -> None:
 
 
 def nifti(name: str, voxels: NDArray, *, spacing: float = 1.0, slope: float | None = None, version: int = 1) -> Build:
-    """A NIfTI image with its orientation told twice."""
+    """A NIfTI image with its orientation stated twice."""
 
     def build(folder: Path) -> None:
         import nibabel

@@ -29,7 +29,7 @@ from zipfile import ZipFile
 
 from prove_kinds import KINDS, Kind
 from prove_mutations import Damage, damage, damaged_arguments
-from prove_outcomes import CPU_SECONDS, Outcome, Sound, judge, snapshot, told_of_result
+from prove_outcomes import CPU_SECONDS, Outcome, Sound, judge, result_and_words, snapshot
 from prove_processes import Ended, command_line, import_everything, run_forked
 
 WHOLE_EVERY = 25
@@ -100,7 +100,7 @@ class Bench:
             else:
                 self._lay_out(kind)
                 ended = self._run(command.split(), allowed_s=120)
-                self._known[key] = Sound(ended.code, told_of_result(self.scratch, command, ended, kind), ended.cpu_s)
+                self._known[key] = Sound(ended.code, result_and_words(self.scratch, command, ended, kind), ended.cpu_s)
                 note.write_text(json.dumps(asdict(self._known[key])))
         return self._known[key]
 
@@ -220,8 +220,8 @@ def prove(
                 stream.flush()
             found.append(known[key])
             if i % 100 == 99:
-                told = Counter(row["verdict"] for row in found)
-                print(f"{i + 1}/{count}: " + ", ".join(f"{n} {what}" for what, n in told.most_common()), flush=True)
+                verdicts = Counter(row["verdict"] for row in found)
+                print(f"{i + 1}/{count}: " + ", ".join(f"{n} {what}" for what, n in verdicts.most_common()), flush=True)
     bench.clear()
     return found
 

@@ -135,7 +135,7 @@ def _of_result(
     kind: Kind, arguments: Sequence[str], done: Damage, sound: Sound, ended: Ended, own: list[str], folder: Path
 ) -> str:
     """Return `right`, `told`, `unknowable` or `silent` for a command that succeeded."""
-    result, words = told_of_result(folder, " ".join(arguments), ended, kind)
+    result, words = result_and_words(folder, " ".join(arguments), ended, kind)
     if kind.form == "arguments":
         return "right"
     if result == sound.result[0]:
@@ -193,7 +193,7 @@ def snapshot(folder: Path) -> dict[str, str]:
 # Results: what a command made, without the names of patients and files, and the words about it
 
 
-def told_of_result(folder: Path, command: str, ended: Ended, kind: Kind) -> list:
+def result_and_words(folder: Path, command: str, ended: Ended, kind: Kind) -> list:
     """Return the result of a command in a form that can be compared, and its messages."""
     words = [line for line in own_lines(ended.stderr) if not NOISE.search(line)]
     words += [line for line in ended.stdout.splitlines() if re.search(r"note|left out|warning|not |found ", line)]

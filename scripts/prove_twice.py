@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from prove_kinds import BASELINES, Kind, baselines_study, lidc, luna16, nothing, pack
-from prove_outcomes import OUR_LINE, OUR_NOTES, own_lines, snapshot, told_of_result
+from prove_outcomes import OUR_LINE, OUR_NOTES, own_lines, result_and_words, snapshot
 from prove_processes import Ended, Forked, command_line, import_everything, run_forked
 
 TRAIN_SHAPES = (
@@ -130,7 +130,7 @@ def _result(scratch: Path, command: str, ended: Ended) -> list:
     """Return the content of `out`, whichever call wrote it."""
     if (scratch / "out").is_file() and not command.startswith("pack"):
         return [(scratch / "out").read_text()]
-    return list(told_of_result(scratch, command, ended, INPUT)[0])
+    return list(result_and_words(scratch, command, ended, INPUT)[0])
 
 
 def _lay_out(scratch: Path, sound: Path | None) -> None:

@@ -130,7 +130,7 @@ def interval(found: Estimate) -> list[float]:
     return [round(float(value), 4) for value in (found.value, found.low, found.high)]
 
 
-def told(pairs: Pairs, judged: Judged, split: str = "") -> dict[str, Any]:
+def told_apart_figures(pairs: Pairs, judged: Judged, split: str = "") -> dict[str, Any]:
     """Return AUCs by class and the smallest detectable one; None for a class with too few nodules or patients."""
     found: dict[str, Any] = {}
     for kind in ("all", *KINDS, "spiculated"):

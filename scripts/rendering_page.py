@@ -82,7 +82,7 @@ def page(pairs: Pairs, versions: Sequence[Version], times: Mapping[str, Any] | N
     yield ""
     yield "## Told apart from real ones"
     yield ""
-    yield from told_lines(pairs, versions)
+    yield from told_apart_lines(pairs, versions)
     yield ""
     yield "## KID"
     yield ""
@@ -106,10 +106,10 @@ def page(pairs: Pairs, versions: Sequence[Version], times: Mapping[str, Any] | N
 
 def result(version: Version) -> str:
     """Return the page's result in two sentences."""
-    curves, told = version.figures["curves"], version.figures["told"]["whole"]["test"]["all"]
+    curves, judged = version.figures["curves"], version.figures["told"]["whole"]["test"]["all"]
     gaps = {kind: abs(curves["made"][kind]["hu"] - curves["real"][kind]["hu"]) for kind in MAIN_KINDS}
     differs = ", ".join(f"{gap:.0f} HU for {kind}" for kind, gap in gaps.items())
-    return f"A newly trained network distinguishes rendered from real nodules of test patients with an AUC of {auc(told)}; .5 would be perfect. The median HU of rendered and real nodules differ by {differs}."
+    return f"A newly trained network distinguishes rendered from real nodules of test patients with an AUC of {auc(judged)}; .5 would be perfect. The median HU of rendered and real nodules differ by {differs}."
 
 
 def chosen(pairs: Pairs, group: str) -> NDArray[np.int64]:
@@ -194,7 +194,7 @@ def as_array(curve: Sequence[float | None]) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in curve])
 
 
-def told_lines(pairs: Pairs, versions: Sequence[Version]) -> Iterator[str]:
+def told_apart_lines(pairs: Pairs, versions: Sequence[Version]) -> Iterator[str]:
     """Give AUCs of a newly trained network by class and by visible part, with its controls."""
     yield f"A new network ({TELLER.network.kind}) sees windows of {TELLER.size[0]} mm. It is trained for {TELLER.steps} steps on the patients of two of {TOLD_APART_FOLDS} folds and tested on the third. The AUC by which it distinguishes rendered from"
     yield "real nodules is .5 if it cannot. Intervals of 95 % over patients. The patients are divided into two halves, so that the two controls, real against real patches and real against"

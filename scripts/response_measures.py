@@ -34,7 +34,7 @@ from synthorax.tasks.config import DETECTION
 
 DETECTORS, QUICK_DETECTORS = 3, 1
 """Number of trainings of the detector, whose mean log odds count."""
-TOLD = {True: "told the nodule's voxels", False: "told its place and diameter"}
+ERASER_INPUTS = {True: "told the nodule's voxels", False: "told its place and diameter"}
 """The information on a nodule that an eraser gets."""
 
 
@@ -94,12 +94,12 @@ class Judging:
         places = [(first[case_id], center) for case_id, centers in self.healthy_mm.items() for center in centers]
         return self.detectors.rated([(site.ct, at) for site, at in places], [site.patient for site, _ in places])
 
-    def erased(self, name: str, method: Method, *, told: bool) -> Erasures:
+    def erased(self, name: str, method: Method, *, with_masks: bool) -> Erasures:
         """Return a method's results for the nodules, which are kept."""
-        content = [method.lineage.model_sha256, self.store.fingerprint, self.split, str(told)]
+        content = [method.lineage.model_sha256, self.store.fingerprint, self.split, str(with_masks)]
         key = fingerprint("\n".join(content).encode() + code_of(CODE))[:16]
         file = self.out / "made" / f"{name}-erased-{key}.pickle"
-        return kept(file, lambda: erased(method, self.sites, SEED, told=told))
+        return kept(file, lambda: erased(method, self.sites, SEED, with_masks=with_masks))
 
 
 def named_erasers(asked: Sequence[str], store: Store) -> dict[str, Method]:

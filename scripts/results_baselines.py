@@ -50,10 +50,10 @@ def task_lines(store: Store, work: Path, result: list[str]) -> Iterator[str]:
     """Give the study's tables."""
     configs = {task: task_config(task, "compact", {}) for task in TITLES}
     _, arms = study_baselines(store, configs, work, trainings=TRAININGS, device="cpu")
-    told = {task: found[0].metrics for task, found in arms.items()}
+    metrics = {task: found[0].metrics for task, found in arms.items()}
     trivial = next(arm for arm in arms["malignancy"] if arm.name.endswith("diameter alone"))
     result.append(
-        f"Trained on real nodules alone, a detector reaches an AUC of {told['detection']['auc'].mean:.3f}, a malignancy classifier {told['malignancy']['auc'].mean:.3f} and a segmenter a Dice of {told['segmentation']['dice'].mean:.2f}."
+        f"Trained on real nodules alone, a detector reaches an AUC of {metrics['detection']['auc'].mean:.3f}, a malignancy classifier {metrics['malignancy']['auc'].mean:.3f} and a segmenter a Dice of {metrics['segmentation']['dice'].mean:.2f}."
     )
     result.append(
         f"The diameter alone separates malignant from benign nodules with an AUC of {trivial.metrics['auc'].mean:.3f}, so a classifier has to be judged on nodules of similar size."
@@ -95,8 +95,8 @@ def sanity_lines(store: Store) -> Iterator[str]:
     yield f"The reference set has {len(real.hu)} real nodules of a third of the validation and test patients; the samples are {len(other.hu)} nodules of another third, or as many;"
     yield f"the held-out set of the memorisation test has {len(held_out.hu)} nodules of the last third. The extractor was trained on none of these patients; the validation patients chose its best step."
     yield ""
-    told = [[name, *(spread(*measure, ".3g") for measure in row.values())] for name, row in rows.items()]
-    yield from table(["samples", *next(iter(rows.values()))], told)
+    cells = [[name, *(spread(*measure, ".3g") for measure in row.values())] for name, row in rows.items()]
+    yield from table(["samples", *next(iter(rows.values()))], cells)
 
 
 def seconds(step: Callable[[int], object]) -> float:

@@ -124,8 +124,8 @@ def page(repeats: int, result: list[str]) -> Iterator[str]:
     """Give the page's lines, and append the sentences of its result to `result`."""
     flags = processor_flags()
     here = ", ".join(sorted(BF16_FLAGS & flags)) or "none"
-    told = ", ".join(f"{name} {value}" for name, value in machine().items())
-    yield f"Written by `make results-cores` on {date.today()}: {told}."
+    facts = ", ".join(f"{name} {value}" for name, value in machine().items())
+    yield f"Written by `make results-cores` on {date.today()}: {facts}."
     yield f"Processor: {model_name()}; its instructions for bfloat16: {here}."
     yield f"CPU seconds of one thread, medians of {repeats} measurements in which the precisions take turns; other work ran on the machine."
     yield ""

@@ -148,13 +148,13 @@ def patch_lines(store: Store, cache: Path, result: list[str]) -> Iterator[str]:
         cells = (f"{rate:.0f} (ours {own / rate:.1f} x)" for rate, own in zip(theirs, ours, strict=True))
         yield f"| {name} | " + " | ".join(cells) + " |"
     gains = [[own / theirs[i] for theirs in rates.values()] for i, own in enumerate(ours)]
-    told = [
+    compared = [
         f"{min(each):.1f} to {max(each):.1f} times with {name}"
         for each, name in zip(gains, AUGMENTATIONS, strict=True)
         if each
     ]
     result.append(
-        f"One thread augments {ours[0]:.0f} patches of 48 x 48 x 48 voxels a second; compared with TorchIO and MONAI that is {' and '.join(told) or 'not measured'}."
+        f"One thread augments {ours[0]:.0f} patches of 48 x 48 x 48 voxels a second; compared with TorchIO and MONAI that is {' and '.join(compared) or 'not measured'}."
     )
     if not rates:
         yield "| TorchIO, MONAI | not installed |" + " |" * (len(AUGMENTATIONS) - 1)

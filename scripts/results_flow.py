@@ -42,8 +42,8 @@ from pasted_nodules import PASTED
 from rendering_measures import EXTRACTOR
 from response_measures import (
     DETECTORS,
+    ERASER_INPUTS,
     QUICK_DETECTORS,
-    TOLD,
     Judging,
     erased_rows,
     erased_sheet,
@@ -91,8 +91,8 @@ def measure(out: Path, methods: Sequence[str], erasers: Sequence[str], flow: str
     parts |= {
         f"texture-{name}": partial(texture_rows, making, reader, judging.split) for name, making in textured.items()
     }
-    told = {name: making for name, making in makings.items() if getattr(making.method, "takes_outlines", False)}
-    parts |= {f"outlined-{name}": partial(outlined_rows, making) for name, making in told.items()}
+    outlined = {name: making for name, making in makings.items() if getattr(making.method, "takes_outlines", False)}
+    parts |= {f"outlined-{name}": partial(outlined_rows, making) for name, making in outlined.items()}
     parts |= {f"injected-{name}": partial(injected_rows, judging, making) for name, making in makings.items()}
     parts |= {f"erased-{name}": partial(_erased, judging, name, method, out) for name, method in erasing.items()}
     if not quick:
@@ -136,10 +136,10 @@ def _steps(flow: str) -> dict[str, int]:
 def _erased(judging: Judging, name: str, method: Method, out: Path) -> dict[str, Any]:
     """Measure detectors' responses to the places of erased nodules, and write a contact sheet."""
     found = {}
-    for told, text in TOLD.items():
-        made = judging.erased(name, method, told=told)
+    for with_masks, text in ERASER_INPUTS.items():
+        made = judging.erased(name, method, with_masks=with_masks)
         found[text] = erased_rows(judging, made)
-        if told:
+        if with_masks:
             erased_sheet(judging, made, name, out)
     return {"told": found}
 

@@ -34,7 +34,7 @@ from in_painting_measures import (
     profile_rows,
     real_measure_rows,
     reconstruction_rows,
-    told_rows,
+    told_apart_rows,
     width_rows,
 )
 from in_painting_page import read_figures, whole_page
@@ -114,7 +114,7 @@ def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
         if isinstance(making.method, Learned):
             figures["methods"][name]["reconstruction"] = reconstruction_rows(places, making.method)
             say(started, f"{name}, reconstruction: {figures['methods'][name]['reconstruction']}")
-    figures["told"] = told_rows(pairs, judged, rows, 1 if quick else 2)
+    figures["told"] = told_apart_rows(pairs, judged, rows, 1 if quick else 2)
     say(started, f"told apart: {figures['told']}")
     figures["cpu minutes"] = round(user_seconds() / 60, 1)
     with atomic_file(out / "figures.json") as file:

@@ -35,8 +35,8 @@ from measuring import user_seconds
 from pasted_nodules import PASTED
 from response_measures import (
     DETECTORS,
+    ERASER_INPUTS,
     QUICK_DETECTORS,
-    TOLD,
     Judging,
     erased_rows,
     erased_sheet,
@@ -79,11 +79,11 @@ def measure(out: Path, injectors: Sequence[str], erasers: Sequence[str], quick: 
     erasing = named_erasers(erasers, store)
     for name, method in erasing.items():
         figures["erased"][name] = {}
-        for told, text in TOLD.items():
-            found = judging.erased(name, method, told=told)
+        for with_masks, text in ERASER_INPUTS.items():
+            found = judging.erased(name, method, with_masks=with_masks)
             figures["erased"][name][text] = erased_rows(judging, found)
             say(started, f"{name}, {text}: {figures['erased'][name][text]}")
-            if told:
+            if with_masks:
                 erased_sheet(judging, found, name, out)
     figures |= _of_scans(real, out, makings[INJECTOR].method, next(iter(erasing.values())))
     figures["cpu minutes"] = round(user_seconds() / 60, 1)

@@ -31,7 +31,7 @@ from in_painting_page import (
     sheet_lines,
     sites_lines,
     times_lines,
-    told_lines,
+    told_apart_lines,
     width_lines,
 )
 from pages import picture, spread, table
@@ -271,7 +271,7 @@ def in_painted_lines(measured: Path, out: Path) -> Iterator[str]:
         "Seam, diversity and texture": in_painting_lines(figures, (RENDER, GAN, MODEL)),
         "KID": kid_lines(figures),
         "HU by class": hu_by_class_lines(figures, out, MODEL),
-        "Told apart from real ones": told_lines(figures),
+        "Told apart from real ones": told_apart_lines(figures),
         "Real or made?": sheet_lines(measured, out, MODEL),
         "Diameters": width_lines(figures),
         "Reconstruction of real nodules": reconstruction_lines(figures, MODEL),

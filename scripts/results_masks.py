@@ -137,8 +137,8 @@ def dice_lines(windows: Windows, moved: Windows, best: float, result: list[str])
         f"{share:g}": estimate(difference(own, mean_of(dice(windows.balls(share), windows.truth))), windows.patients)
         for share in (1.0, best)
     }
-    told = "; ".join(f"that of the ball of {share} times the stated diameter: {gain}" for share, gain in gains.items())
-    yield f"The segmenter's Dice in the middle less {told}."
+    less = "; ".join(f"that of the ball of {share} times the stated diameter: {gain}" for share, gain in gains.items())
+    yield f"The segmenter's Dice in the middle less {less}."
 
 
 def empty_lines(store: Store, windows: Windows, system: AcWgan, cache: Path) -> Iterator[str]:
@@ -277,9 +277,9 @@ def page(real: Path, work: Path, out: Path, name: str, result: list[str]) -> Ite
     yield ""
     yield "Rank correlations, 95 % intervals over nodules:"
     yield ""
-    asked_mm, told_mm = diameters["asked"], diameters["in the table"]
-    has_mask = np.isfinite(told_mm)
-    found = estimate(rank_correlation_of(asked_mm[has_mask], told_mm[has_mask]), np.flatnonzero(has_mask), ".2f")
+    asked_mm, measured_mm = diameters["asked"], diameters["in the table"]
+    has_mask = np.isfinite(measured_mm)
+    found = estimate(rank_correlation_of(asked_mm[has_mask], measured_mm[has_mask]), np.flatnonzero(has_mask), ".2f")
     result.append(f"Diameters of the masks have a rank correlation of {found} with the requested diameters.")
     yield from correlation_lines(diameters, np.arange(len(made)))
     yield ""

@@ -39,7 +39,7 @@ from synthorax.studies.results import machine
 ROOT = Path(__file__).resolve().parent.parent
 BEFORE = "f87457f"
 """The commit for the comparison of speed: the last one before this work."""
-TOLD = re.compile(
+CLAIMS_REPORT = re.compile(
     r"refus|told|named|names_|note|noticed|warn|left_out|is_said|says|in_doubt|not_said|unknown|stops|one_line|asked_for"
 )
 """A test with one of these words in its name claims that the problem is reported; all others that the result is right."""
@@ -159,7 +159,7 @@ class Tried:
     """The outcomes of a topic's tests."""
 
     right: int
-    told: int
+    reported: int
     wrong: int
 
 
@@ -178,7 +178,7 @@ def tried(topics: Sequence[Topic], report: Path) -> list[Tried]:
     counts = []
     for topic in topics:
         mine = [(name, outcome) for file, name, outcome in found if _is_of(topic, file, name)]
-        passed = Counter(bool(TOLD.search(name)) for name, outcome in mine if outcome == "passed")
+        passed = Counter(bool(CLAIMS_REPORT.search(name)) for name, outcome in mine if outcome == "passed")
         counts.append(Tried(passed[False], passed[True], sum(outcome == "failed" for _, outcome in mine)))
     return counts
 
@@ -293,7 +293,8 @@ def lines(
     )
     yield ""
     rows = [
-        (t.title, c.right + c.told + c.wrong, c.right, c.told, c.wrong) for t, c in zip(TOPICS, counts, strict=True)
+        (t.title, c.right + c.reported + c.wrong, c.right, c.reported, c.wrong)
+        for t, c in zip(TOPICS, counts, strict=True)
     ]
     total = [sum(row[i] for row in rows) for i in range(1, 5)]  # type: ignore[misc]
     yield from table(("kind", "instances tried", "right", "reported", "wrong"), [*rows, ("all", *total)])
@@ -356,7 +357,7 @@ def once(file: Path, measure_it: Callable[[], Any]) -> Any:
 
 def how_measured(found: Sequence[dict], seed: int) -> Iterator[str]:
     """Give machine, seeds and date."""
-    told = machine()
+    here = machine()
     yield (
         "Mutants run in processes that are forked from one with all modules imported; the limits are CPU seconds and "
         "resident memory, which do not depend on the load of the machine. To run one mutant again with all its "
@@ -368,8 +369,8 @@ def how_measured(found: Sequence[dict], seed: int) -> Iterator[str]:
         yield f"{later} of the mutants were wrong at first; they were run again after the faults were fixed."
         yield ""
     yield (
-        f"Mutants of seed {seeds}, kills of seed {seed}. {told['processor']}, {told['cores']} cores, Python "
-        f"{told['python']}, synthorax {told['synthorax']}, PyTorch {told['torch']}, NumPy {told['numpy']}; "
+        f"Mutants of seed {seeds}, kills of seed {seed}. {here['processor']}, {here['cores']} cores, Python "
+        f"{here['python']}, synthorax {here['synthorax']}, PyTorch {here['torch']}, NumPy {here['numpy']}; "
         f"{date.today().isoformat()}."
     )
 

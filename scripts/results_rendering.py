@@ -39,7 +39,7 @@ from rendering_measures import (
     diameters,
     judged_file,
     kids,
-    told,
+    told_apart_figures,
     unseen,
     write_judged,
 )
@@ -123,7 +123,7 @@ def measure(out: Path, src: Path, quick: bool) -> dict[str, Any]:
         judged = told_apart(*shown, SEED, device="cpu")
         write_judged(out / judged_file(view), judged)
         splits = {"every": ""} if quick else {"every": "", "test": "test"}
-        figures["told"][view] = {name: told(pairs, judged, split) for name, split in splits.items()}
+        figures["told"][view] = {name: told_apart_figures(pairs, judged, split) for name, split in splits.items()}
         for name, rows in figures["told"][view].items():
             say(started, f"told apart, {view}, {name}: {in_one_line(rows)}")
         figures["controls"][view] = control_figures(known_controls(pairs, view))

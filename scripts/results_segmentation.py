@@ -180,10 +180,10 @@ def time_lines(runs: Mapping[str, Path]) -> Iterator[str]:
     """Give time and memory of painting, each in a separate process, and the logged time of a training step."""
     rows = []
     for name, run in runs.items():
-        told = subprocess.run(
+        measured = subprocess.run(
             [sys.executable, "-c", TIMED, str(run), *map(str, TIMED_VOXELS)], check=True, capture_output=True, text=True
         )
-        seconds, cpu, memory = map(float, told.stdout.split())
+        seconds, cpu, memory = map(float, measured.stdout.split())
         steps = [float(row["steps_per_second"]) for row in read_log(run) if row.get("steps_per_second")]
         size = sum(each.numel() for each in hub.load(run).system.networks["painter"].parameters())
         weights = f"{2 * size / 1e6:.1f}"

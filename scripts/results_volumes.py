@@ -89,10 +89,10 @@ def far_line(report: VolumesReport, model: str, gan: str) -> str:
     """Return a sentence on whether the excess over the real/real distance is under half of the 3D GAN's."""
     floor = report.distances[REAL_REAL].fid.value
     own, other = (report.distances[name].fid.value - floor for name in (model, gan))
-    told = f"The FID exceeds that of real/real ({floor:.2f}) by {own:.2f} for {model} and by {other:.2f} for {gan}"
+    distances = f"The FID exceeds that of real/real ({floor:.2f}) by {own:.2f} for {model} and by {other:.2f} for {gan}"
     blurred = report.distances[BLURRED_CHESTS].fid.value - floor
     held = "under half of it" if own < other / 2 else f"{own / other:.2f} of it, not under half"
-    return f"{told}: {held}. Real chests that are blurred by a voxel exceed it by {blurred:.2f}."
+    return f"{distances}: {held}. Real chests that are blurred by a voxel exceed it by {blurred:.2f}."
 
 
 def check_lines(report: VolumesReport) -> Iterator[str]:
@@ -146,8 +146,8 @@ def bias_lines(report: VolumesReport) -> Iterator[str]:
     """Give how well label and source can be predicted from traces."""
     assert report.outcome is not None
     bias = report.outcome.bias
-    told = "" if bias.told_sham is None else f", with sham edits {bias.told_sham:.3f}"
-    yield f"From the source and the edits alone, without the image, the label can be predicted with an AUC of {bias.told:.3f}{told}."
+    with_sham = "" if bias.told_sham is None else f", with sham edits {bias.told_sham:.3f}"
+    yield f"From the source and the edits alone, without the image, the label can be predicted with an AUC of {bias.told:.3f}{with_sham}."
     if bias.source is not None:
         low, high = (0.5 + each for each in (bias.source.low, bias.source.high))
         known = "it does not recognise the source" if bias.source.equivalent else "equivalence to chance is not shown"
@@ -339,8 +339,8 @@ def whole_lines(given: argparse.Namespace, work: Path) -> Iterator[str]:
     yield "## What each noise does"
     yield ""
     shares = noise_shares(given.run)
-    told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-    yield f"Of the variance over {KEPT_NOISES} patients and {KEPT_NOISES} paths of slices: {told}."
+    parts = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    yield f"Of the variance over {KEPT_NOISES} patients and {KEPT_NOISES} paths of slices: {parts}."
     yield "The models of `--ablation` have their own rows in the tables above: without patient noise, without slice noise, with one channel, with the Jensen-Shannon objective."
 
 

@@ -109,8 +109,8 @@ def apart(*arguments: str) -> dict[str, float]:
     """Run a part of this program in a separate process."""
     command = [sys.executable, __file__, "--part", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
-    told = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-    return cast(dict[str, float], json.loads(told.splitlines()[-1]))
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    return cast(dict[str, float], json.loads(printed.splitlines()[-1]))
 
 
 def measured() -> dict[str, Any]:
@@ -132,8 +132,8 @@ def measured() -> dict[str, Any]:
         name: sum(p.numel() for network in CtSgan(config, 0, known()).networks.values() for p in network.parameters())
         for name, config in PRESETS.items()
     }
-    told = sorted(flags & (BF16_FLAGS | {"amx_tile"}))
-    return {"chests": chests, "steps": trained, "parameters": parameters, "flags": told, "machine": machine()}
+    found = sorted(flags & (BF16_FLAGS | {"amx_tile"}))
+    return {"chests": chests, "steps": trained, "parameters": parameters, "flags": found, "machine": machine()}
 
 
 def main() -> None:

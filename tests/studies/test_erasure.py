@@ -92,7 +92,7 @@ def rated(detectors, sites, healthy, made):
 def test_an_eraser_that_gives_back_lung_leaves_nothing_of_the_response_and_one_that_does_nothing_leaves_all(
     sites, healthy, detectors
 ):
-    nodules, lung, well = rated(detectors, sites, healthy, erased(Filler(), sites, 0, told=False))
+    nodules, lung, well = rated(detectors, sites, healthy, erased(Filler(), sites, 0, with_masks=False))
     assert nodules.called(detectors.cut).value == 1
     assert well.called(detectors.cut).value == 0
     assert way_left(lung, well, nodules).equivalent
@@ -100,7 +100,7 @@ def test_an_eraser_that_gives_back_lung_leaves_nothing_of_the_response_and_one_t
     untouched = way_left(nodules, well, nodules)
     assert untouched.difference == 1
     assert not untouched.equivalent
-    half = rated(detectors, sites, healthy, erased(Filler(kept=0.5), sites, 0, told=False))[1]
+    half = rated(detectors, sites, healthy, erased(Filler(kept=0.5), sites, 0, with_masks=False))[1]
     assert way_left(half, well, nodules).difference == pytest.approx(0.5, abs=0.1)
     assert not way_left(half, well, nodules).equivalent
 
@@ -124,7 +124,7 @@ def test_the_response_of_detectors_is_their_mean_and_a_patient_counts_with_all_i
 
 def test_lung_of_other_hu_or_without_texture_or_with_a_seam_is_seen(sites, healthy):
     def figures(eraser):
-        return healed_figures(healed_places(erased(eraser, sites, 1, told=False), healthy))
+        return healed_figures(healed_places(erased(eraser, sites, 1, with_masks=False), healthy))
 
     right = figures(Filler())
     assert right.n == len(sites)
@@ -139,16 +139,16 @@ def test_lung_of_other_hu_or_without_texture_or_with_a_seam_is_seen(sites, healt
 
 
 def test_nodules_that_a_method_refuses_are_told_and_places_without_a_nodule_are_counted(sites):
-    made = erased(Filler(widest_mm=9.0), sites, 0, told=True)
+    made = erased(Filler(widest_mm=9.0), sites, 0, with_masks=True)
     assert [one.number for one in made.made] == [0, 2, 4, 6]
     assert len(made.refused) == 4
     assert "at most 9 mm" in made.refused[0]
     assert not any(one.is_doubted for one in made.made)
     lung = np.random.default_rng(0).normal(LUNG_HU, 30, (SIZE,) * 3).astype(np.int16)
-    (empty,) = erased(Filler(), [replace(sites[0], ct=replace(sites[0].ct, voxels=lung))], 0, told=False).made
+    (empty,) = erased(Filler(), [replace(sites[0], ct=replace(sites[0].ct, voxels=lung))], 0, with_masks=False).made
     assert empty.is_doubted
     with pytest.raises(InputError, match="none that filler can erase"):
-        erased(Filler(widest_mm=1), sites, 0, told=False)
+        erased(Filler(widest_mm=1), sites, 0, with_masks=False)
 
 
 def test_the_nodules_of_a_split_are_those_of_its_cases(tmp_path):

@@ -55,7 +55,7 @@ def places():
 
 
 def painter(hu=NODULE_HU, heeds_outline=True):
-    """An in-painter that fills the outline it is told, or a ball of the diameter, with one HU."""
+    """An in-painter that fills the outline that it is given, or a ball of the diameter, with one HU."""
 
     def fill(patch, region, edit, seed):
         ball = ball_mask(patch.shape, edit.diameter_mm)
@@ -118,11 +118,11 @@ def methods(**figures):
 
 
 def painted(void="", **figures):
-    told = {RENDER: {"auc": [0.6, 0.55, 0.65], "less rendered": None}}
-    told[FLOW] = {"auc": [0.7, 0.65, 0.75], "less rendered": [0.1, 0.05, 0.15]}
+    judged = {RENDER: {"auc": [0.6, 0.55, 0.65], "less rendered": None}}
+    judged[FLOW] = {"auc": [0.7, 0.65, 0.75], "less rendered": [0.1, 0.05, 0.15]}
     return {
         "kid": {RENDER: [70.0, 60.0, 80.0], FLOW: [40.0, 30.0, 50.0]},
-        "told": {"whole": {"controls": {"void": void}, "methods": told}},
+        "told": {"whole": {"controls": {"void": void}, "methods": judged}},
         "methods": methods(**figures),
         "widths": {"half-width": [0.95, 0.9, 0.97]},
     }
@@ -130,8 +130,8 @@ def painted(void="", **figures):
 
 def test_a_figure_is_better_worse_or_good_in_both_and_a_void_verdict_counts_for_nothing():
     one = painted(texture_to_real=([1.5, 1.4, 1.6], [1.2, 1.1, 1.45]), diversity_hu=([0.9] * 3, [0.5] * 3))
-    told = better_than_rendering(verdicts(one, FLOW))
-    better, worse, both = told.split("; ")
+    sentence = better_than_rendering(verdicts(one, FLOW))
+    better, worse, both = sentence.split("; ")
     assert "KID x 1000 (40 against 70, beyond chance), texture of nodules (1.20 against 1.50)" in better
     apart = [
         "told apart, whole (0.700 against 0.600, beyond chance)",
@@ -164,13 +164,13 @@ def test_the_result_is_two_sentences_with_the_share_of_pairs_and_the_hours():
 
 def test_goals_that_were_not_measured_say_so_and_others_whether_they_are_reached():
     small = {FLOW: {"n": 200, "mm": 4.0, "invisible": 3, "share": [0.015, 0.003, 0.043], "refused": []}}
-    told = list(goal_lines(figures(small=small), painted()))
+    lines = list(goal_lines(figures(small=small), painted()))
     assert (
         "| diameter, rank correlation | 0.90 (0.90 to 0.90); rendering 0.80, real 0.95 | half-way or above | reached |"
-        in told
+        in lines
     )
-    assert "| nodules of 4 mm that noise hides | 3 of 200 | none | MISSED |" in told
-    assert sum(NOT_YET in line for line in told) == 6
+    assert "| nodules of 4 mm that noise hides | 3 of 200 | none | MISSED |" in lines
+    assert sum(NOT_YET in line for line in lines) == 6
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,9 @@ def test_seconds_are_told_beside_their_goals_by_cpu_where_other_work_slowed_the_
     process = {"seconds": rendered, "user": 3.0, "gigabytes": 1.0}
     drawn = process | {"above_s": 2.6, "above_user_s": 2.4}
     times = {"methods": {RENDER: process, FLOW: drawn}, "by steps": {"rows": rows}}
-    told = list(goal_lines(figures(**{TIMES: times}), painted()))
-    assert any("+2.60, +2.40 of CPU" in line and said in line for line in told)
-    assert any("1.60, 0.80 of CPU; CPU counts" in line and "under 1 | reached" in line for line in told)
+    lines = list(goal_lines(figures(**{TIMES: times}), painted()))
+    assert any("+2.60, +2.40 of CPU" in line and said in line for line in lines)
+    assert any("1.60, 0.80 of CPU; CPU counts" in line and "under 1 | reached" in line for line in lines)
 
 
 def test_outcomes_of_both_studies_come_back_from_json_and_the_flows_arms_are_told():
@@ -256,9 +256,9 @@ def test_both_studies_have_the_flows_arms_with_all_and_with_few_patients_and_are
     monkeypatch.setattr(flow_arms.malignancy, "parts", lambda *args: (part, part, part))
     asked = (tmp_path, "all-run", "few-run", tmp_path / "arms", "code")
     every = flow_arms.measured_arms(*asked)
-    told = [row[0] for row in helped_lines(every)]
-    assert "detection, 33 training patients: flips + flow, less flips" in told
-    assert "malignancy, all training patients: raw + flow, benign contexts x 2, less raw" in told
+    names = [row[0] for row in helped_lines(every)]
+    assert "detection, 33 training patients: flips + flow, less flips" in names
+    assert "malignancy, all training patients: raw + flow, benign contexts x 2, less raw" in names
     text = "\n".join(arms_lines(every, tmp_path))
     assert "1 trainings of 4 steps, 16 patches; 2 made nodules for each real one" in text
     monkeypatch.setattr(flow_arms, "detection_study", None)

@@ -186,9 +186,9 @@ def test_measures_of_counted_voxels_are_those_of_the_thesis():
 
 
 def test_the_spread_tells_the_mean_with_empty_volumes_as_zero():
-    told = spread_of(np.array([[0.2, 0.4, 0.9], [0.4, 0.4, 0.7]]), 3)
-    assert (told.mean, told.median, told.with_empty) == pytest.approx((0.5, 0.4, 0.25))
-    assert told.low < told.mean < told.high
+    spread = spread_of(np.array([[0.2, 0.4, 0.9], [0.4, 0.4, 0.7]]), 3)
+    assert (spread.mean, spread.median, spread.with_empty) == pytest.approx((0.5, 0.4, 0.25))
+    assert spread.low < spread.mean < spread.high
 
 
 def of_dice(values, trainings=2):
@@ -202,10 +202,10 @@ def test_synthetic_volumes_replace_as_many_real_patients_as_the_curve_of_real_on
     volumes = np.random.default_rng(0).normal(0, 0.02, 40)
     patients = np.arange(40).astype(str)
     real = {10: of_dice(0.5 + volumes), 20: of_dice(0.6 + volumes), 60: of_dice(0.8 + volumes)}
-    told = replaced(of_dice(0.7 + volumes), real, patients)
-    assert told.patients == pytest.approx(30, abs=1)
-    assert told.low <= told.patients <= told.high
-    assert told.most == 50
+    found = replaced(of_dice(0.7 + volumes), real, patients)
+    assert found.patients == pytest.approx(30, abs=1)
+    assert found.low <= found.patients <= found.high
+    assert found.most == 50
     assert replaced(of_dice(0.9 + volumes), real, patients).patients == 50
     assert replaced(of_dice(0.4 + volumes), real, patients).patients == 0
 
@@ -232,14 +232,14 @@ def studied(store, tmp_path_factory):
 
 
 def test_the_smallest_study_ends_in_a_page_and_figures_of_every_arm(studied):
-    told = json.loads((studied.parent / "results.json").read_text())
-    names = [arm["name"] for arm in told["arms"]]
+    results = json.loads((studied.parent / "results.json").read_text())
+    names = [arm["name"] for arm in results["arms"]]
     assert names[:3] == ["n real", FULL, "n real + 10n synthetic"]
     assert {"n real + 10n render", "n real + 10n dots"} <= set(names)
-    assert {"dice", "sensitivity", "f2", "accuracy"} <= set(told["arms"][0]["metrics"])
-    assert set(told["curves"]) == {"2", "4"}
-    assert told["learned"]["n real + 10n synthetic"] == [1, 1, 10]
-    assert set(told["boundaries"]) == {"real", "means", "render", "dots"}
+    assert {"dice", "sensitivity", "f2", "accuracy"} <= set(results["arms"][0]["metrics"])
+    assert set(results["curves"]) == {"2", "4"}
+    assert results["learned"]["n real + 10n synthetic"] == [1, 1, 10]
+    assert set(results["boundaries"]) == {"real", "means", "render", "dots"}
     assert "10 synthetic volumes beside 1 real patients replaced" in studied.read_text()
 
 

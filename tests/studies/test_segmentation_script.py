@@ -48,10 +48,10 @@ def outcome():
 
 
 def test_the_page_says_first_how_many_patients_were_replaced_and_shows_the_thesis_beside_ours(outcome, tmp_path):
-    told = list(page.study_lines(outcome, tmp_path, 350, 420))
-    assert told[0].startswith("**By the mean Dice of the test volumes, 990 synthetic volumes beside 48 real patients")
-    assert "replaced 90 further real patients (95 % interval 20 to 232 of 232 (the curve" in told[0]
-    text = "\n".join(told)
+    lines = list(page.study_lines(outcome, tmp_path, 350, 420))
+    assert lines[0].startswith("**By the mean Dice of the test volumes, 990 synthetic volumes beside 48 real patients")
+    assert "replaced 90 further real patients (95 % interval 20 to 232 of 232 (the curve" in lines[0]
+    text = "\n".join(lines)
     assert "| *thesis* |  |  |  | *0.549* |  | *0.374* | *0.429* |" in text
     assert "0.345, 0.374, 0.226, 0.8380 | 0.217, 0.293, 0.226, 0.0020" in text
     assert {file.name for file in tmp_path.iterdir()} == {
@@ -66,9 +66,9 @@ def test_painted_ct_stands_beside_real_ct_the_worst_cases_included(tmp_path):
         classes = np.full((16, 16, 16), int(TissueClass.OTHER), np.uint8)
         real = random.normal(-850, 30, classes.shape).astype(np.int16)
         cases.append(PaintedCase(classes, real, (real + 10 * i).astype(np.int16), f"p{i}"))
-    told = list(page.map_lines({"volumes": cases}))
-    assert told[0] == "| HU | real | volumes |"
-    assert any(line.startswith("| lung, step between slices |") for line in told)
+    lines = list(page.map_lines({"volumes": cases}))
+    assert lines[0] == "| HU | real | volumes |"
+    assert any(line.startswith("| lung, step between slices |") for line in lines)
     list(page.picture_lines({"volumes": cases}, tmp_path))
     assert sorted(file.stem for file in tmp_path.iterdir()) == [
         f"segmentation-{name}" for name in ("coronal", "first", "worst")

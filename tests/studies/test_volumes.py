@@ -21,7 +21,7 @@ from synthorax.seeding import derive
 from synthorax.studies import chest_sets, edit_traces, volumes
 from synthorax.studies.chest_sets import ERASED, HEALTHY, INJECTED, KEPT, SHAM, ChestSet
 from synthorax.studies.chest_training import ChestBatches, unaugmented
-from synthorax.studies.edit_traces import told_alone
+from synthorax.studies.edit_traces import auc_without_image
 from synthorax.studies.volumes import (
     AUGMENTED,
     REAL_ONLY,
@@ -247,4 +247,4 @@ def test_a_size_is_measured_on_its_own_chests_and_those_without_nodules():
 
 def test_source_and_edits_that_say_nothing_leave_an_auc_of_one_half():
     some = replace(chests([0] * 4, [0, 1, 0, 1]), source=np.array([True, True, False, False]))
-    assert told_alone(some) == 0.5
+    assert auc_without_image(some) == 0.5

@@ -19,11 +19,11 @@ def report(**fids):
 
 @pytest.mark.parametrize(("fid", "said"), [(14.0, "under half of it"), (16.0, "0.60 of it, not under half")])
 def test_the_distance_beyond_real_chests_is_told_beside_the_3d_gans(fid, said):
-    told = script.far_line(
+    line = script.far_line(
         report(**{REAL_REAL: 10.0, BLURRED_CHESTS: 12.0, "slices": fid, "gan": 20.0}), "slices", "gan"
     )
-    assert said in told
-    assert told.endswith("Real chests that are blurred by a voxel exceed it by 2.00.")
+    assert said in line
+    assert line.endswith("Real chests that are blurred by a voxel exceed it by 2.00.")
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ class AlarmBench:
             sites = nodule_sites(self.study.store, "train")
             patches = []
             for start in range(0, len(sites), SITES_AT_ONCE):
-                made = erased(method, sites[start : start + SITES_AT_ONCE], derive(0, "erased", start), told=True)
+                made = erased(method, sites[start : start + SITES_AT_ONCE], derive(0, "erased", start), with_masks=True)
                 around = [(one.after, one.site.ball.center_mm) for one in made.made]
                 patches += [np.rint(patch_around(*each, self.config.patch)).astype(np.int16) for each in around]
             return np.stack(patches)

@@ -146,8 +146,8 @@ def made_in_contexts(
     if not note.exists():
         stem.with_suffix(".npy").unlink(missing_ok=True)
     patches = kept_patches(stem.with_suffix(".npy"), make)
-    left, _, told = note.read_text().partition("\n")
-    return MadeInContexts(patches, float(left), f"{name} in {kind} contexts: {told}" if told else "")
+    left, _, sentences = note.read_text().partition("\n")
+    return MadeInContexts(patches, float(left), f"{name} in {kind} contexts: {sentences}" if sentences else "")
 
 
 def _made(method: Method, contexts: Contexts, kind: ContextKind, n: int, seed: int) -> MadeInContexts:
@@ -177,13 +177,13 @@ def _made(method: Method, contexts: Contexts, kind: ContextKind, n: int, seed: i
     same = there & (after == before[done])
     known = there.any((1, 2, 3))
     left = float((same.sum((1, 2, 3)) / there.sum((1, 2, 3)).clip(1))[known].mean()) if known.any() else 0.0
-    told = [f"{wide} of {n} nodules are left out, because they are wider than the method can make"] if wide else []
+    notes = [f"{wide} of {n} nodules are left out, because they are wider than the method can make"] if wide else []
     if not done.all():
         refused = next(one for one in found if isinstance(one, InputError))
-        told.append(f"the method refused {(~done).sum()} nodules ({refused})")
+        notes.append(f"the method refused {(~done).sum()} nodules ({refused})")
     if left > MOST_LEFT:
-        told.append(f"{left:.0%} of the voxels of the earlier nodules are unchanged")
-    return MadeInContexts(after, left, "; ".join(told) + "." if told else "")
+        notes.append(f"{left:.0%} of the voxels of the earlier nodules are unchanged")
+    return MadeInContexts(after, left, "; ".join(notes) + "." if notes else "")
 
 
 def _is_in_middle(store: Store, train: PatchDataset, row: int) -> bool:

@@ -40,7 +40,7 @@ class Bias:
         source: AUC, less .5, of a classifier trained to recognise the chests that had nodules before any edit, with
             the test of equivalence within `SOURCE_MARGIN`; None if all chests have the same source.
         edited: AUC of a classifier trained to recognise edited chests; None if all chests, or none, are edited.
-        told: AUC for the label that source and edit alone give in the paper's design (`told_alone`).
+        told: AUC for the label that source and edit alone give in the paper's design (`auc_without_image`).
         told_sham: the same if healthy places are edited too; None without an eraser.
         sham_called: share of the sham-edited healthy chests in which the classifier trained on real chests finds a
             nodule, less the share of the other healthy chests; None without sham edits.
@@ -101,7 +101,7 @@ def bias_of(
         less_half = Statistic(source.rows, lambda weights: source.values(weights) - 0.5)
         known = patient_bootstrap(less_half, patients).equivalence(SOURCE_MARGIN)
     traces = None if edited is None else patient_bootstrap(edited, patients).interval()
-    return Bias(known, traces, told_alone(train), None if sham is None else told_alone(sham), called)
+    return Bias(known, traces, auc_without_image(train), None if sham is None else auc_without_image(sham), called)
 
 
 def _called_more(scores: Scores, splits: ChestSplits, rows: NDArray[np.bool_], shams: NDArray[np.bool_]) -> Statistic:
@@ -110,7 +110,7 @@ def _called_more(scores: Scores, splits: ChestSplits, rows: NDArray[np.bool_], s
     return difference(mean_of(called, shams), mean_of(called, ~shams))
 
 
-def told_alone(chests: ChestSet) -> float:
+def auc_without_image(chests: ChestSet) -> float:
     """Return the AUC for the label of a score that knows only a chest's source and whether it was edited.
 
     The score is the share of positive chests among those of the same source and the same state of edit. The AUC is 1 if

@@ -103,21 +103,21 @@ def nodule_sites(store: Store, split: Split) -> list[NoduleSite]:
     return found
 
 
-def erased(method: Method, sites: Sequence[NoduleSite], seed: int, *, told: bool) -> Erasures:
+def erased(method: Method, sites: Sequence[NoduleSite], seed: int, *, with_masks: bool) -> Erasures:
     """Erase the nodule of each site.
 
     Args:
         method: erases nodules.
         sites: the nodules.
         seed: seed of the edits.
-        told: whether the method gets the nodules' masks, or only their places and diameters.
+        with_masks: whether the method gets the nodules' masks, or only their places and diameters.
 
     Raises:
         InputError: there is no site, or the method refuses all nodules.
     """
     if not sites:
         raise InputError("nodules", "no nodule to erase", "one or more")
-    work, jobs = _Erase(method, told), [(site, i, derive(seed, "site", i)) for i, site in enumerate(sites)]
+    work, jobs = _Erase(method, with_masks), [(site, i, derive(seed, "site", i)) for i, site in enumerate(sites)]
     # A method with a model runs in this process, since its networks use all threads.
     found = list(map(work, jobs) if method.lineage.model_sha256 else map_processes(work, jobs, chunk=4))
     made = tuple(one for one in found if isinstance(one, ErasedNodule))
@@ -132,11 +132,11 @@ class _Erase:
     """A picklable function: a site, its number and a seed to the erased nodule, or to the reason for a refusal."""
 
     method: Method
-    told: bool
+    with_masks: bool
 
     def __call__(self, job: tuple[NoduleSite, int, int]) -> ErasedNodule | str:
         site, number, seed = job
-        unwanted = [Unwanted(site.ball, site.own if self.told else None)]
+        unwanted = [Unwanted(site.ball, site.own if self.with_masks else None)]
         try:
             try:
                 made, is_doubted = erase_nodules(site.ct, unwanted, self.method, seed), False

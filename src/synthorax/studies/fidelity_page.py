@@ -161,8 +161,8 @@ def study_fidelity(
         pictures["curves"] = training_curves(*curves)
     counts = {"training": len(real.hu), "held_out": len(held_out.hu), "samples": len(val), "asked": samples}
     counts["selected"] = len(made.get(passed, ())) if generator.selects else len(val)
-    for told in filter(None, (too_wide(train), moved_into_range(generator, asked))):
-        study.console.print(told)
+    for sentence in filter(None, (too_wide(train), moved_into_range(generator, asked))):
+        study.console.print(sentence)
     found = Fidelity(rows, checks, pictures, counts)
     _write(out, store, found, maker, extractor, extractor_name)
     return out / "index.html", found

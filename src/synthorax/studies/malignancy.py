@@ -187,10 +187,10 @@ def malignancy_study(
     found = {each.name: study.scores(each.name, each.config, splits, feed=each.feed) for each in recipes}
     pairs = [(each.name, other) for each in recipes for other in each.against if other in found and other != each.name]
     figures = {name: _figures(scores, splits) for name, scores in found.items()}
-    told = [Arm(name, list(study.seeds), figures[name], _paper(config, name)) for name in found]
+    measured = [Arm(name, list(study.seeds), figures[name], _paper(config, name)) for name in found]
     tests = _compared(found, pairs, splits)
     return MalignancyOutcome(
-        arms=told + _trivial(splits),
+        arms=measured + _trivial(splits),
         tests=tests,
         smallest=smallest_found([(test.high - test.low) / 2 for test in tests]),
         counts={name: _counts(patches) for name, patches in vars(splits).items()},
@@ -203,8 +203,8 @@ def malignancy_study(
 
 def _left_out(contexts: Contexts) -> str:
     every = len(contexts.train)
-    told = f"{contexts.left_out} of {every} training nodules are not in the middle of their patch"
-    return f"{told}, so no synthetic nodule is made there."
+    left_out = f"{contexts.left_out} of {every} training nodules are not in the middle of their patch"
+    return f"{left_out}, so no synthetic nodule is made there."
 
 
 def _counts(patches: PatchDataset) -> dict[str, int]:

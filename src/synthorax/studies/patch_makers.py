@@ -154,9 +154,9 @@ def moved_into_range(maker: Maker, nodules: Sequence[NoduleAttributes]) -> str:
     if not values:
         return ""
     name, value = values[0]
-    told = f"such as {name} {value:.3g}, of which {_in_range(maker, name, value):.3g} is the nearest"
+    such = f"such as {name} {value:.3g}, of which {_in_range(maker, name, value):.3g} is the nearest"
     return (
-        f"{maker.name} does not take {len(values)} attributes of {len(nodules)} nodules, {told}; it is asked for those."
+        f"{maker.name} does not take {len(values)} attributes of {len(nodules)} nodules, {such}; it is asked for those."
     )
 
 
@@ -182,8 +182,8 @@ def too_wide(train: PatchDataset) -> str:
     """Return a sentence about the training nodules that `nodules_of` leaves out; empty if there are none."""
     widest, known = train.spec.widest_mm, with_diameter(train)
     wider = sum((each.diameter_mm or 0) > widest for each in known)
-    told = f"{wider} of {len(known)} training nodules are wider than {widest:g} mm and do not fit into a patch"
-    return f"{told}; their attributes are not requested of synthetic nodules." if wider else ""
+    left_out = f"{wider} of {len(known)} training nodules are wider than {widest:g} mm and do not fit into a patch"
+    return f"{left_out}; their attributes are not requested of synthetic nodules." if wider else ""
 
 
 def with_diameter(patches: PatchDataset) -> list[NoduleAttributes]:

@@ -52,7 +52,7 @@ class Reconstruction:
         real: HU of the real patch, clipped to the in-painter's window.
         hidden: the voxels that were filled, bool.
         outline: the reader's outline, bool.
-        told: HU of the reconstruction from the outline and the attributes.
+        filled: HU of the reconstruction from the outline and the attributes.
         blank: HU of the reconstruction from an empty outline and the attributes; None if the in-painter refuses it.
         mask: the nodule's mask that the in-painter returned, bool.
         spacing_mm: voxel size (z, y, x).
@@ -62,7 +62,7 @@ class Reconstruction:
     real: NDArray[np.float32]
     hidden: NDArray[np.bool_]
     outline: NDArray[np.bool_]
-    told: NDArray[np.float32]
+    filled: NDArray[np.float32]
     blank: NDArray[np.float32] | None
     mask: NDArray[np.bool_]
     spacing_mm: tuple[float, float, float]
@@ -117,7 +117,7 @@ def reconstructed(
         known = NoduleAttributes(**heeded | {"diameter_mm": one.attributes.diameter_mm})
         everywhere, own = np.ones(one.ct.shape, bool), derive(seed, "reconstructed", i)
         try:
-            told = method.on_grid(one.ct, everywhere, Edit("inject", known, one.outline), own)
+            filled = method.on_grid(one.ct, everywhere, Edit("inject", known, one.outline), own)
         except InputError as error:
             refused.append(f"nodule {i}: {error}")
             continue
@@ -125,16 +125,16 @@ def reconstructed(
         with suppress(InputError):  # of an in-painter that refuses an outline without a voxel
             empty = Edit("inject", known, np.zeros_like(one.outline))
             blank = method.on_grid(one.ct, everywhere, empty, own).made.hu
-        assert told.asked.mask is not None
+        assert filled.asked.mask is not None
         found.append(
             Reconstruction(
-                real=told.seen,
-                hidden=told.made.hu != told.seen,
-                outline=told.asked.mask,
-                told=told.made.hu,
+                real=filled.seen,
+                hidden=filled.made.hu != filled.seen,
+                outline=filled.asked.mask,
+                filled=filled.made.hu,
                 blank=blank,
-                mask=np.zeros(told.seen.shape, bool) if told.made.mask is None else told.made.mask,
-                spacing_mm=told.before.spacing_mm,
+                mask=np.zeros(filled.seen.shape, bool) if filled.made.mask is None else filled.made.mask,
+                spacing_mm=filled.before.spacing_mm,
                 patient=one.patient,
             )
         )
@@ -167,9 +167,9 @@ def _measured_of(one: Reconstruction, nodule_hu: float) -> list[float]:
     lung = one.real[~one.hidden & (one.real < LUNG_BELOW_HU)]
     lung_hu = float(lung.mean()) if lung.size else LUNG_BELOW_HU
     flat = np.where(one.outline, nodule_hu, lung_hu)
-    fills = (one.told, np.nan if one.blank is None else one.blank, flat, lung_hu)
+    fills = (one.filled, np.nan if one.blank is None else one.blank, flat, lung_hu)
     errors = [float(abs(fill - one.real)[one.hidden].mean()) for fill in fills]
-    seen, really = (_seen(hu, one) for hu in (one.told, one.real))
+    seen, really = (_seen(hu, one) for hu in (one.filled, one.real))
     pairs = ((one.mask, seen), (one.mask, one.outline), (seen, one.outline), (really, one.outline))
     return errors + [float(dice(first[None], second[None])[0]) for first, second in pairs]
 

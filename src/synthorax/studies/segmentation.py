@@ -181,8 +181,8 @@ def segmentation_study(
     empty = empty_volumes(store, test_cases, config.empty_spec, cache=study.cache)
     trials = SegmenterTrials(study, config, test, empty)
     shapes = shapes or LidcOutlines(outline_patients(store))
-    told = (shapes.lineage.name, shapes.lineage.model_sha256, sorted(shapes.lineage.outlines))
-    plan = VolumePlan(store, with_maps, config.volume_spec, shapes, fingerprint(repr(told).encode()))
+    source = (shapes.lineage.name, shapes.lineage.model_sha256, sorted(shapes.lineage.outlines))
+    plan = VolumePlan(store, with_maps, config.volume_spec, shapes, fingerprint(repr(source).encode()))
     like = fingerprint(f"{store.fingerprint} {store.splits}".encode())
     folder = study.out.parent / MADE
     sources = {name: MadeVolumes(name, maker, plan, folder, like) for name, maker in named.items()}
@@ -312,7 +312,7 @@ def _boundaries(
     judge: Segmentation, test: MarkedVolumes, made: Mapping[str, Sequence[MarkedVolumes]]
 ) -> dict[str, Interval]:
     """Return the Dice of each maker's masks, and of the test volumes', with a network trained on real patients."""
-    told = {}
+    intervals = {}
     for name, parts in {"real": [test], **made}.items():
         values, patients = [], []
         for part in parts:
@@ -322,8 +322,8 @@ def _boundaries(
             seen = segmented(judge, own) & (own.marks != UNCOUNTED)
             values.append(dice(seen, truth[rows]))
             patients.append(own.patients)
-        told[name] = over_seeds([mean_of(np.concatenate(values))], np.concatenate(patients))
-    return told
+        intervals[name] = over_seeds([mean_of(np.concatenate(values))], np.concatenate(patients))
+    return intervals
 
 
 def _notes(cases: Sequence[CaseEntry], used: Sequence[CaseEntry]) -> tuple[str, ...]:

@@ -193,8 +193,8 @@ def replaced(
 
         return Statistic(len(made), values)
 
-    told = bootstrap_over_seeds([of(i) for i in range(len(found.volumes))], patients).interval()
-    return Replaced(told.value, told.low, told.high, most - few)
+    interval = bootstrap_over_seeds([of(i) for i in range(len(found.volumes))], patients).interval()
+    return Replaced(interval.value, interval.low, interval.high, most - few)
 
 
 def _crossed(reached: float, rising: NDArray[np.float64], numbers: Sequence[int]) -> float:

@@ -91,12 +91,12 @@ def study_segmentation(
 
 def replaced_sentence(outcome: SegmentationOutcome) -> str:
     """Return the study's outcome in one sentence: how many real patients the synthetic volumes replaced."""
-    told, counts = outcome.replaced, outcome.counts
-    beyond = " (the curve of real patients ends there)" if told.high >= told.most else ""
+    replaced, counts = outcome.replaced, outcome.counts
+    beyond = " (the curve of real patients ends there)" if replaced.high >= replaced.most else ""
     return (
         f"By the mean Dice of the test volumes, {FOLD * counts['n volumes']} synthetic volumes beside "
-        f"{counts['n patients']} real patients replaced {told.patients:.0f} further real patients "
-        f"(95 % interval {told.low:.0f} to {told.high:.0f} of {told.most}{beyond})."
+        f"{counts['n patients']} real patients replaced {replaced.patients:.0f} further real patients "
+        f"(95 % interval {replaced.low:.0f} to {replaced.high:.0f} of {replaced.most}{beyond})."
     )
 
 
