@@ -59,6 +59,7 @@ class PatchCritic(nn.Module):
         ends = math.prod(math.ceil(n / 2 ** len(widths)) for n in size)
         conditioned = [width // 2 for width in widths] if maps else [0]
         self.tower = _tower(1, widths)
+        # For patches with their condition; named as in weights that are saved.
         self.told_tower = _tower(1 + maps, conditioned) if maps else None
         self.score_head = nn.Linear((widths[-1] + conditioned[-1]) * ends, 1)
         self.class_head = nn.Linear(widths[-1] * ends, classes) if classes else None

@@ -176,6 +176,7 @@ class SliceCritic(nn.Module):
         for _ in self.blocks:
             y, x = (y + 1) // 2, (x + 1) // 2
         self.score = nn.Linear(widths[-1] * y * x, 1)
+        # For position and condition; named as in weights that are saved.
         self.told = nn.Linear(POSITIONS + config.condition_length, widths[-1], bias=False)
 
     def forward(

@@ -126,7 +126,7 @@ class _Block(nn.Module):
         super().__init__()
         self.first = nn.Sequential(nn.GroupNorm(GROUPS, entering), nn.SiLU(), _conv(entering, width))
         self.norm = nn.GroupNorm(GROUPS, width)
-        self.told = nn.Linear(embedding, 2 * width)
+        self.told = nn.Linear(embedding, 2 * width)  # for the condition; named as in weights that are saved
         self.second = _conv(width, width)
         self.shortcut = nn.Conv3d(entering, width, 1) if entering != width else nn.Identity()
         nn.init.zeros_(self.second.weight)
