@@ -37,11 +37,11 @@ class ScanMaker(Streams):
         row = system.row_of(seed, system.like_scan(index, chosen), chosen.nodules)
         size = system.size_of(chosen)
         precision = of_sampling(chosen.precision, system.config.precision, system.device.type)
-        condition = {} if chosen.nodules is None else {"nodules_told": chosen.nodules}
+        given = {} if chosen.nodules is None else {"nodules_told": chosen.nodules}
         return ScanStream(
             shape=size,
             spacing_mm=system.spacing_of(row, size),
             slabs=system.slabs(ScanRequest(seed, index, row, size, chosen, precision)),
-            details={"index": index, **condition},
+            details={"index": index, **given},
             arithmetic={**system.arithmetic, "precision": precision},
         )
