@@ -125,6 +125,20 @@ def test_a_nodule_on_the_wall_which_is_denser_than_its_shell_nowhere_is_taken_fo
     assert sx.erase(replace(ill.ct, voxels=hu), Eraser(), at_mm=middle, diameter_mm=16).nodules
 
 
+def test_without_a_method_the_bundled_eraser_heals(chest, tmp_path):
+    """Of a rendered nodule in even lung, a tenth of the contrast is left at most."""
+    place = (-70.0, 0.0, 0.0)
+    ill = sx.inject(chest, at_mm=place, diameter_mm=16, seed=1)
+    healed = sx.erase(ill.ct, at_mm=place, diameter_mm=16)
+    nodule = ill.mask.voxels > 0
+    left = np.abs(healed.ct.voxels[nodule] - chest.voxels[nodule].astype(float)).mean()
+    assert left < 0.1 * np.abs(ill.ct.voxels[nodule] - chest.voxels[nodule].astype(float)).mean()
+    write_image(tmp_path / "ill.nii.gz", ill.ct)
+    words = ["erase", tmp_path / "ill.nii.gz", "--at=-70,0,0", "--diameter", 16, "--out", tmp_path / "healed"]
+    assert main([str(word) for word in words]) == 0
+    assert (sx.read_scan(tmp_path / "healed" / "ill.nii.gz").ct.voxels == healed.ct.voxels).all()
+
+
 def test_rendering_does_not_erase_and_a_package_that_does_is_named_and_used(ill, tmp_path, monkeypatch, capsys):
     write_image(tmp_path / "ill.nii.gz", ill.ct)
     place = ",".join(map(str, ill.nodules[0].center_mm))

@@ -138,7 +138,7 @@ def inject(
 
 def erase(
     scan: str | Path | Scan | Volume,
-    method: str | Path | Model | Method,
+    method: str | Path | Model | Method | None = None,
     *,
     at_mm: Sequence[float] | Sequence[Sequence[float]] = (),
     diameter_mm: float | Sequence[float] = (),
@@ -157,7 +157,8 @@ def erase(
 
     Args:
         scan: file or DICOM folder, or a scan that was read from one.
-        method: model that erases nodules, by name or run folder, or another maker that erases.
+        method: model that erases nodules, by name or run folder, or another maker that erases; the bundled eraser if
+            not given.
         at_mm: centres (x, y, z) of nodules in world mm, LPS, one or several.
         diameter_mm: diameter of the nodules at `at_mm`: one for all, or one for each.
         plan: CSV file of more nodules to remove, with their centres and diameters (`editing.plan_table`).
@@ -174,11 +175,13 @@ def erase(
             the method does not erase, in which case the error names those that do.
         OutputError: the folder cannot be written.
     """
+    from synthorax import hub
     from synthorax.anatomy.placement import Ball
     from synthorax.editing.plan import check_diameters
     from synthorax.editing.scan import erase_scan
     from synthorax.io.atomic import check_folder_is_free
 
+    method = hub.default("erases") if method is None else method
     if out is not None:
         check_folder_is_free(Path(out), overwrite=overwrite)
     points = points_of(at_mm)

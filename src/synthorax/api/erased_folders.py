@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def erase_folder(
     folder: str | Path,
     out: str | Path,
-    method: str | Path | Model | Method,
+    method: str | Path | Model | Method | None = None,
     *,
     plan: str | Path | None = None,
     seed: int = 0,
@@ -46,7 +46,8 @@ def erase_folder(
     Args:
         folder: folder of scans.
         out: folder to write.
-        method: model that erases nodules, by name or run folder, or another maker that erases.
+        method: model that erases nodules, by name or run folder, or another maker that erases; the bundled eraser if
+            not given.
         plan: CSV file with one row for each nodule (`editing.plan_table`): `image`, the path of a scan below the folder
             or the UID of its DICOM series, centre, and `diameter_mm`. Scans without a row are left out. By default the
             nodules are those in the `nodules.csv` or DICOM masks of the folder.
@@ -58,9 +59,11 @@ def erase_folder(
             not erase; or `out` has something else.
         OutputError: the folder cannot be written.
     """
+    from synthorax import hub
     from synthorax.editing.plan_table import read_plan
     from synthorax.parallel import check_workers
 
+    method = hub.default("erases") if method is None else method
     places: dict[str, tuple[Ball, ...]] | None = None
     if plan is not None:
         places = {image: planned_balls(Path(plan), nodules) for image, nodules in read_plan(Path(plan)).items()}

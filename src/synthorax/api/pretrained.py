@@ -10,8 +10,8 @@ def models() -> list[dict[str, Any]]:
     """Return facts about each bundled model: name, system, what it makes, results, patients, licence, size in MB.
 
     >>> import synthorax as sx
-    >>> [(model["name"], model["system"]) for model in sx.models()]
-    [('ac-wgan', 'ac-wgan'), ('class-aware', 'class-aware'), ('features-24mm', 'features')]
+    >>> [model["name"] for model in sx.models()]
+    ['ac-wgan', 'class-aware', 'eraser', 'features-24mm', 'injector']
     """
     from synthorax import hub
 

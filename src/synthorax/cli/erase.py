@@ -24,19 +24,20 @@ from synthorax.cli.options import (
     Seed,
     parse_numbers,
 )
+from synthorax.hub import default
 from synthorax.makers import Options
 from synthorax.screen import say, warn
 
 
 def verb(arguments: Sequence[str]) -> Callable[..., int]:
     """Return the verb with the flags of the method that the arguments name."""
-    return with_method(erase, arguments, "erases")
+    return with_method(erase, arguments, "erases", default("erases"))
 
 
 def erase(
     scan: Path,
     *,
-    method: Annotated[str, Parameter(name="--with")],
+    method: Annotated[str | None, Parameter(name="--with", show_default=False)] = None,
     at: Several = None,
     voxel: Several = None,
     diameter: Annotated[str | None, Parameter(group=NODULE_FLAGS)] = None,
@@ -64,7 +65,7 @@ def erase(
     scan
         Chest CT in HU: a DICOM folder or file, NIfTI, MHA, MHD or NRRD; or a folder of several scans.
     method
-        Model that erases nodules, by name or run folder.
+        Model that erases nodules, by name or run folder; the bundled eraser if not given.
     at
         Centre X,Y,Z of a nodule in world mm, LPS; may be repeated.
     voxel
@@ -93,6 +94,7 @@ def erase(
     json
         Print the erased nodules as JSON.
     """
+    method = default("erases") if method is None else method
     own = options.given() if options else {}
     recorded_options(method, "erases", own)  # an error for a method that does not erase, before the scan is read
     diameters = parse_numbers(diameter, "--diameter", DIAMETERS, count=None) if diameter else ()
