@@ -166,6 +166,12 @@ def test_a_given_place_is_objected_to_if_there_is_cause(room, center_mm, expecte
     assert (found is None) if expected is None else expected in str(found)
 
 
+@pytest.mark.parametrize("kind", ["lung", "pleura", "vessel"])
+def test_a_place_that_was_found_is_one_that_may_be_given(room, kind):
+    for seed in range(4):
+        assert Placement(room).objection(Placement(room).find(8, seed, site=kind)) is None
+
+
 def test_a_place_outside_the_scan_is_told_where_the_scan_is(torso):
     with pytest.raises(InputError, match=r"from \(-180.8, -150.8, -151.2\) mm to"):
         check_in_scan(torso[0], (500, 0, 0))

@@ -84,6 +84,20 @@ def test_a_nodule_that_cannot_be_seen_is_labelled_with_a_word(slab):
     assert made.regions[1].voxels > 0
 
 
+def test_a_place_in_a_vessel_is_refused_and_if_forced_the_nodule_is_not_visible(chest):
+    """A vessel as wide as a great one: the lungs' segmentation closes over it, and rendering changes no voxel in it."""
+    hu = chest.voxels.copy()
+    z, y, x = np.moveaxis(chest.to_world(np.stack(np.indices(chest.shape), -1)), -1, 0)[::-1]
+    hu[(x + 70) ** 2 + y**2 <= 14**2] = 1000
+    vessel = replace(chest, voxels=hu)
+    with pytest.raises(InputError, match=r"0% of a nodule of 8 mm would lie in aerated lung; expected one where at"):
+        sx.inject(vessel, at_mm=PLACE, diameter_mm=8, seed=1)
+    made = sx.inject(vessel, at_mm=PLACE, diameter_mm=8, seed=1, force=True)
+    assert [nodule.extra["visible"] for nodule in made.nodules] == ["no"]
+    assert [note for note in made.notes if "would lie in aerated lung" in note]
+    assert [note for note in made.notes if note.startswith("nodule 01: not visible: it changes the scan by ")]
+
+
 def test_where_the_scan_ends_its_scanner_is_measured_as_anywhere():
     """Beyond the scan its mirror image goes on; air there would be the sharpest edge of all."""
     random = np.random.default_rng(3)

@@ -24,6 +24,8 @@ VESSEL_HU = -550
 """A block of lung denser than this holds a vessel of about 2 mm or more."""
 WALL_BLUR_MM = 3.0
 """Within this distance of the lung wall, dense blocks are attributed to the wall, not to a vessel."""
+LEAST_AERATED = 1 / 3
+"""A given place is refused if less than this share of the nodule's ball is lung without vessels."""
 SCIENTIFIC_FROM_MM = 1e6
 """Messages write coordinates from this on with an exponent."""
 ATTACHED_RADII = (0.1, 0.5)
@@ -97,6 +99,7 @@ class Placement:
         self._half = half
         self._to_end = _to_ends(lungs.mask.voxels, box, spacing)
         self._blocks = self._lung.to_world(np.argwhere(self._lung.voxels)).astype(np.float32)
+        self._aerated = inside & (lungs.hu.voxels[box] <= VESSEL_HU)
         self._to_nodule = np.full(len(self._blocks), np.inf, np.float32)
         for ball in taken:
             self.take(ball)
@@ -147,7 +150,8 @@ class Placement:
     def objection(self, place: Ball) -> InputError | None:
         """Return the error that says why a nodule cannot be at a place; None if it can.
 
-        The centre must be in the lungs, and the ball must not overlap a taken place.
+        The centre must be in the lungs, the ball must not overlap a taken place, and `LEAST_AERATED` of it must be
+        aerated lung.
         """
         where = _text(place.center_mm)
         if not self.is_in_lungs(place.center_mm):
@@ -157,7 +161,20 @@ class Placement:
                 expected = f"one that does not overlap the nodule of {other.diameter_mm:.3g} mm at "
                 expected += _text(other.center_mm)
                 return InputError("place", where, expected)
+        if (share := self._aerated_share(place)) < LEAST_AERATED:
+            found = f"{where}, where {share:.0%} of a nodule of {place.diameter_mm:.3g} mm would lie in aerated lung"
+            return InputError("place", found, f"one where at least {LEAST_AERATED:.0%} would, not in vessels or the wall")
         return None
+
+    def _aerated_share(self, place: Ball) -> float:
+        """Return the share of a ball's blocks that are lung without vessels; blocks beyond the lungs' box are not."""
+        spacing = np.array(self._lung.spacing_mm)
+        reach = np.floor(place.diameter_mm / 2 / spacing).astype(int)
+        offsets = np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in reach], indexing="ij"), -1).reshape(-1, 3)
+        ball = offsets[np.linalg.norm(offsets * spacing, axis=1) <= place.diameter_mm / 2]
+        at = ball + np.rint(self._lung.to_voxel(place.center_mm)).astype(int)
+        held = at[((at >= 0) & (at < self._lung.shape)).all(1)]
+        return float(self._aerated[tuple(held.T)].sum()) / len(ball)
 
     def _room(self, clearance: Clearance) -> NDArray[np.float32]:
         """Radius in mm of the widest nodule that fits with this clearance, at each block [z, y, x]."""

@@ -111,7 +111,9 @@ def inject_nodules(
         x, y, z = ct.to_world(where.mean(0)).tolist()
         diameter, wanted_mm = axial_diameter_mm(where, ct.spacing_mm), one.place.diameter_mm
         seen = contrast(made, own, wanted_mm, lungs, others)
-        notes += _notes(f"nodule {label:02d}", diameter, wanted_mm, seen, ct)
+        altered = float(np.abs(voxels[tuple(where.T)].astype(np.float64) - ct.voxels[tuple(where.T)]).mean())
+        is_visible = seen.visible and altered >= seen.least_hu
+        notes += _notes(f"nodule {label:02d}", diameter, wanted_mm, seen, altered, ct)
         method_notes += [(note, f"{label:02d}") for note in filled.notes]
         outlines.append(filled.outline)
         lineages.append(by.lineage)
@@ -125,7 +127,7 @@ def inject_nodules(
                     "method": by.name,
                     "wanted_diameter_mm": f"{wanted_mm:g}",
                     "shape_origin": filled.outline,
-                    "visible": "yes" if seen.visible else "no",
+                    "visible": "yes" if is_visible else "no",
                 },
             )
         )
@@ -153,8 +155,18 @@ def _outline_for(method: Method, outline: NDArray[np.bool_]) -> NDArray[np.bool_
     return outline
 
 
-def _notes(name: str, diameter_mm: float, wanted_mm: float, seen: Contrast, ct: Volume) -> list[str]:
-    """Return notes on a diameter that differs from the request, and on a nodule that is not visible."""
+def _notes(
+    name: str, diameter_mm: float, wanted_mm: float, seen: Contrast, altered_hu: float, ct: Volume
+) -> list[str]:
+    """Return notes on a diameter that differs from the request, and on a nodule that is not visible.
+
+    Args:
+        name: the nodule, as the notes call it.
+        diameter_mm, wanted_mm: its diameter, and the requested one.
+        seen: its contrast with its surroundings.
+        altered_hu: mean absolute change of its voxels.
+        ct: the scan.
+    """
     notes = []
     if abs(diameter_mm - wanted_mm) > MISSED * wanted_mm:
         voxel = " x ".join(f"{s:.3g}" for s in ct.spacing_mm)
@@ -165,5 +177,10 @@ def _notes(name: str, diameter_mm: float, wanted_mm: float, seen: Contrast, ct: 
         notes.append(
             f"{name}: not visible: it differs from the tissue around it by {seen.hu:.1f} HU, and would need at least "
             f"{seen.least_hu:.1f} HU to stand out from the noise; request a larger or denser nodule, or another place"
+        )
+    elif altered_hu < seen.least_hu:
+        notes.append(
+            f"{name}: not visible: it changes the scan by {altered_hu:.1f} HU only, because the tissue at its place is "
+            "about as dense as the nodule; request another place"
         )
     return notes
