@@ -112,7 +112,7 @@ def inject_nodules(
         diameter, wanted_mm = axial_diameter_mm(where, ct.spacing_mm), one.place.diameter_mm
         seen = contrast(made, own, wanted_mm, lungs, others)
         altered = float(np.abs(voxels[tuple(where.T)].astype(np.float64) - ct.voxels[tuple(where.T)]).mean())
-        is_visible = seen.visible and altered >= seen.least_hu
+        is_visible = seen.visible and altered > seen.least_hu
         notes += _notes(f"nodule {label:02d}", diameter, wanted_mm, seen, altered, ct)
         method_notes += [(note, f"{label:02d}") for note in filled.notes]
         outlines.append(filled.outline)
@@ -178,7 +178,7 @@ def _notes(
             f"{name}: not visible: it differs from the tissue around it by {seen.hu:.1f} HU, and would need at least "
             f"{seen.least_hu:.1f} HU to stand out from the noise; request a larger or denser nodule, or another place"
         )
-    elif altered_hu < seen.least_hu:
+    elif altered_hu <= seen.least_hu:
         notes.append(
             f"{name}: not visible: it changes the scan by {altered_hu:.1f} HU only, because the tissue at its place is "
             "about as dense as the nodule; request another place"
