@@ -87,7 +87,7 @@ def test_a_nodule_that_cannot_be_seen_is_labelled_with_a_word(slab):
 def test_a_place_in_a_vessel_is_refused_and_if_forced_the_nodule_is_not_visible(chest):
     """A vessel as wide as a great one: the lungs' segmentation closes over it, and rendering changes no voxel in it."""
     hu = chest.voxels.copy()
-    z, y, x = np.moveaxis(chest.to_world(np.stack(np.indices(chest.shape), -1)), -1, 0)[::-1]
+    _, y, x = np.moveaxis(chest.to_world(np.stack(np.indices(chest.shape), -1)), -1, 0)[::-1]
     hu[(x + 70) ** 2 + y**2 <= 14**2] = 1000
     vessel = replace(chest, voxels=hu)
     with pytest.raises(InputError, match=r"0% of a nodule of 8 mm would lie in aerated lung; expected one where at"):

@@ -163,7 +163,7 @@ class Placement:
                 return InputError("place", where, expected)
         if (share := self._aerated_share(place)) < LEAST_AERATED:
             found = f"{where}, where {share:.0%} of a nodule of {place.diameter_mm:.3g} mm would lie in aerated lung"
-            return InputError("place", found, f"one where at least {LEAST_AERATED:.0%} would, not in vessels or the wall")
+            return InputError("place", found, f"one where at least {LEAST_AERATED:.0%} would")
         return None
 
     def _aerated_share(self, place: Ball) -> float:

@@ -155,9 +155,7 @@ def _outline_for(method: Method, outline: NDArray[np.bool_]) -> NDArray[np.bool_
     return outline
 
 
-def _notes(
-    name: str, diameter_mm: float, wanted_mm: float, seen: Contrast, altered_hu: float, ct: Volume
-) -> list[str]:
+def _notes(name: str, diameter_mm: float, wanted_mm: float, seen: Contrast, altered_hu: float, ct: Volume) -> list[str]:
     """Return notes on a diameter that differs from the request, and on a nodule that is not visible.
 
     Args:
