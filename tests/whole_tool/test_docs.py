@@ -2,12 +2,10 @@
 
 import re
 from dataclasses import replace
-from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
-from golden import GOLDEN
 from synthorax import api
 from synthorax.annotations.nodule_table import CENTER
 from synthorax.io.images import read_image, write_image
@@ -36,10 +34,6 @@ def test_every_step_of_the_page_on_injection_works(tmp_path, chest):
 @pytest.mark.prove
 def test_every_step_of_the_page_on_injection_works_with_trained_systems(tmp_path, chest):
     write_image(tmp_path / "chest.nii.gz", chest)
-    with ZipFile(GOLDEN / "runs.zip") as zipped:
-        zipped.extractall(tmp_path / "golden")
-    for system in ("injector", "class-aware", "eraser"):
-        api.train(system, tmp_path / "golden" / "store", tmp_path / f"{system}-run", preset="smoke", device="cpu")
     follow("injection.md", tmp_path, runs=True)
     assert len(read_mapping(tmp_path / "erased-cases" / "manifest.json")["cases"][0]["erased"]) == 2
     assert (tmp_path / "compared" / "side-by-side.png").is_file()
