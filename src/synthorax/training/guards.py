@@ -20,7 +20,7 @@ def finite(figures: Mapping[str, Tensor | float], step: int) -> dict[str, float]
     numbers = {name: float(value) for name, value in figures.items()}
     for name, value in numbers.items():
         if not math.isfinite(value):
-            raise TrainingError(f"step {step}: {name} is {value}; the run folder keeps the last good state")
+            raise TrainingError(f"step {step}: {name} is {value}; this state is not saved")
     return numbers
 
 
@@ -33,7 +33,7 @@ def sound(model: Trainable, step: int) -> None:
     for name, network in (*model.networks.items(), *model.averages.items()):
         if not all(bool(weights.isfinite().all()) for weights in network.parameters()):
             raise TrainingError(
-                f"step {step}: the {name}'s weights are not finite; the run folder keeps the last good state"
+                f"step {step}: the {name}'s weights are not finite; this state is not saved"
             )
 
 
