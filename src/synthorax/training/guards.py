@@ -32,9 +32,7 @@ def sound(model: Trainable, step: int) -> None:
     """
     for name, network in (*model.networks.items(), *model.averages.items()):
         if not all(bool(weights.isfinite().all()) for weights in network.parameters()):
-            raise TrainingError(
-                f"step {step}: the {name}'s weights are not finite; this state is not saved"
-            )
+            raise TrainingError(f"step {step}: the {name}'s weights are not finite; this state is not saved")
 
 
 class Guards:
