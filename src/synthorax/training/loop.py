@@ -7,10 +7,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -25,7 +23,8 @@ from synthorax.training.board import Board
 from synthorax.training.files import STAGE
 from synthorax.training.guards import Guards, finite, sound
 from synthorax.training.run_folder import RunFolder
-from synthorax.training.system import Batches, Stage, Training
+from synthorax.training.supply import Supply, workers_for
+from synthorax.training.system import Stage, Training
 from synthorax.training.trainable import step_seed
 
 SAVE_EVERY_S = 30.0
@@ -34,8 +33,6 @@ PREVIEWS_A_RUN = 20
 """Number of preview pictures of a whole run."""
 SHOWN_FIGURES = 4
 """Number of figures that the progress line shows; the log has all of them."""
-BATCHES_AHEAD = 2
-"""Batches loaded in advance while an accelerator computes. None on a CPU, which is busy with training itself."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
         _progress(disable=not first) as progress,
         _stop_request() as stop,
         Board(run.path, step, enabled=first) as board,
-        Supply(training.batch, step, steps, ahead=BATCHES_AHEAD if fabric.device.type == "cuda" else 0) as supply,
+        Supply(training.batch, step, steps, workers=workers_for(fabric.device.type)) as supply,
     ):
         task = progress.add_task(model.name, total=steps, completed=step, figures="")
         metrics: dict[str, torch.Tensor] = {}
@@ -193,38 +190,6 @@ class Rate:
     def __call__(self, step: int) -> float:
         """Return the mean steps per second up to this step."""
         return round((step - self._step) / max(time.monotonic() - self._started, 1e-9), 3)
-
-
-class Supply:
-    """Gives the batch of each step, with some batches loaded ahead in a thread.
-
-    Args:
-        batches: returns the batch of a step.
-        first: first step.
-        steps: number of steps of the whole training.
-        ahead: batches to load ahead; 0 uses no thread, and steps may then be taken in any order.
-    """
-
-    def __init__(self, batches: Batches, first: int, steps: int, ahead: int) -> None:
-        self._batches, self._steps, self._ahead = batches, steps, ahead
-        self._pool = ThreadPoolExecutor(1) if ahead else None
-        self._next = first
-        self._waiting: dict[int, Future[Any]] = {}
-
-    def __enter__(self) -> Supply:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    def __getitem__(self, step: int) -> Any:
-        if self._pool is None:
-            return self._batches(step)
-        while self._next < min(step + 1 + self._ahead, self._steps):
-            self._waiting[self._next] = self._pool.submit(self._batches, self._next)
-            self._next += 1
-        return self._waiting.pop(step).result()
 
 
 @contextmanager

@@ -74,6 +74,16 @@ def test_a_cleaned_label_map_has_no_speckle_and_its_nodules_to_the_voxel():
     assert (found[0, 4, 4, 2:] == TissueClass.SOFT).all()
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_single_slice_is_cleaned_within_itself(depth):
+    tissue = torch.full((2, depth, 9, 9), int(TissueClass.SOFT), dtype=torch.uint8)
+    tissue[0, :, 2, 2] = TissueClass.FAT
+    tissue[1] = TissueClass.BONE
+    found = cleaned(tissue)
+    assert (found[0] == TissueClass.SOFT).all()
+    assert (found[1] == TissueClass.BONE).all()
+
+
 def test_the_learning_rate_stays_for_half_of_the_steps_and_then_falls_to_nothing():
     published = PRESETS["paper2d"]
     steps = [0, 25_500, 38_250, 51_000]

@@ -41,9 +41,14 @@ def coded(
 
 
 def cleaned(tissue: UInt8[Tensor, "b z y x"]) -> UInt8[Tensor, "b z y x"]:
-    """Return label maps smoothed by the most frequent class in 3 x 3 x 3 voxels; nodules keep exactly their voxels."""
+    """Return label maps smoothed by the most frequent class in 3 x 3 x 3 voxels; nodules keep exactly their voxels.
+
+    Maps of one or two slices are smoothed within each slice.
+    """
     shares = functional.one_hot(tissue.long(), LABEL_CLASSES).movedim(-1, 1).float()
-    around = functional.avg_pool3d(shares, 3, stride=1, padding=1, count_include_pad=False)
+    width = (3 if tissue.shape[1] >= 3 else 1, 3, 3)
+    padding = [n // 2 for n in width]
+    around = functional.avg_pool3d(shares, width, stride=1, padding=padding, count_include_pad=False)
     found = (around + 1e-3 * shares).argmax(1).to(torch.uint8)  # a tie leaves the voxel as it is
     nodule = tissue == TissueClass.NODULE
     found = torch.where(found == TissueClass.NODULE, tissue, found)
