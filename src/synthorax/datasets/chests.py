@@ -129,8 +129,8 @@ def slices_of(slab: Float[Tensor, "b d y x"], chosen: Int[Tensor, "b n"], channe
         chosen: slices, counted from the slab's first.
         channels: 3 for a slice with both neighbours, 1 for the slice alone.
     """
-    rows = torch.arange(len(slab))[:, None, None]
-    reach = torch.arange(channels) - channels // 2
+    rows = torch.arange(len(slab), device=slab.device)[:, None, None]
+    reach = torch.arange(channels, device=slab.device) - channels // 2
     return slab[rows, chosen[:, :, None] + 1 + reach].flatten(0, 1)
 
 
