@@ -4,7 +4,8 @@
     python scripts/bundle_model.py RUN NAME --what "CT cubes of 24 mm with a nodule" [--measured FIGURES.yaml]
         [--limit "A sentence on what it cannot do." ...]
 
-RUN is a run folder, or a weights file in it such as best.safetensors. FIGURES.yaml is a list of rows, each a
+RUN is a run folder, or a weights file in it such as best.safetensors, or a bundled model, whose card is then written
+anew, for instance once it has been measured; `--what` may then be left out. FIGURES.yaml is a list of rows, each a
 mapping of the columns, such as `{figure: FID, value: 41.2, low: 39.8, high: 43.0, on: "96 test patients"}`.
 """
 
@@ -29,7 +30,7 @@ from synthorax.provenance import SEEN_BEFORE, sha256
 from synthorax.training.files import BEST, CONFIG, DATA, LOG, STATE, WEIGHTS
 from synthorax.training.trainable import AVERAGE
 
-MOST_MB = 32
+MOST_MB = 48
 """Largest size in MB of all bundled models together, so that the package installs quickly."""
 SEGMENTER = "segmenter"
 """Key in a card's facts: steps and minutes of a segmenter that `add_segmenter.py` added to the model."""
@@ -75,7 +76,7 @@ def bundle(
     run: Path,
     name: str,
     *,
-    what: str,
+    what: str | None = None,
     measured: Sequence[Mapping[str, Any]] = (),
     limits: Sequence[str] = (),
     licence: str = LICENCE,
@@ -86,15 +87,15 @@ def bundle(
     """Write a bundled model's folder, and return it.
 
     Args:
-        run: a run folder, or a weights file in it.
-        what: what the model makes, a phrase.
+        run: a run folder, a weights file in it, or a bundled model.
+        what: what the model makes, a phrase; that of its card if not given for a bundled model.
         measured: rows of a table, each a mapping by column.
         limits: sentences on what the model cannot do, or does not do well.
         out: folder of the bundled models.
 
     Raises:
         InputError: the run cannot be loaded, the name is not valid, half precision cannot hold the weights, or the
-            bundle is too large.
+            bundle is too large; or `what` is not given for a run.
     """
     if not name.replace("-", "").isalnum() or name != name.lower():
         raise InputError("name", repr(name), "small letters, digits and -")
@@ -102,14 +103,20 @@ def bundle(
     folder, weights = (run, run / WEIGHTS) if run.is_dir() else (run.parent, run)
     config = yaml.safe_load((folder / CONFIG).read_text())
     data = _json(folder / DATA)
+    is_bundle = (folder / hub.CARD).is_file()
+    if what is None:
+        if not is_bundle:
+            raise InputError("--what", "nothing", "a phrase on what the model of this run makes")
+        what = str(hub.read_card(folder).facts["what"])
     facts = {
         "name": name,
         "what": what,
         "system": config["system"],
         "preset": config["preset"],
         "seed": config["seed"],
-        "steps": steps_of(folder, weights),
-        "minutes": minutes_of(folder / LOG),
+        **(
+            _trained(folder) if is_bundle else {"steps": steps_of(folder, weights), "minutes": minutes_of(folder / LOG)}
+        ),
         "weights_sha256": "",
         "data_fingerprint": data["fingerprint"],
         "patients": {split: len(ids) for split, ids in _patients(data).items()},
@@ -210,6 +217,12 @@ def _patients(data: Mapping[str, Any]) -> dict[str, set[str]]:
     return {split: set(ids) for split, ids in given.items()}
 
 
+def _trained(bundled: Path) -> dict[str, Any]:
+    """Return the facts on the training of a bundled model, from its card."""
+    facts = hub.read_card(bundled).facts
+    return {name: facts[name] for name in ("steps", "minutes", SEGMENTER) if name in facts}
+
+
 def steps_of(folder: Path, weights: Path) -> int:
     """Return the number of steps that these weights were trained for."""
     try:
@@ -245,7 +258,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
-    parser.add_argument("--what", required=True)
+    parser.add_argument("--what")
     parser.add_argument("--measured", type=Path)
     parser.add_argument("--limit", action="append", default=[], dest="limits")
     parser.add_argument("--licence", default=LICENCE)

@@ -11,7 +11,7 @@ def models() -> list[dict[str, Any]]:
 
     >>> import synthorax as sx
     >>> [model["name"] for model in sx.models()]
-    ['ac-wgan', 'class-aware', 'eraser', 'features-24mm', 'injector']
+    ['ac-wgan', 'class-aware', 'eraser', 'features-24mm', 'flow', 'injector', 'translation']
     """
     from synthorax import hub
 
