@@ -13,10 +13,22 @@ from synthorax.nn.modes import frozen
 from synthorax.training.in_painter import CRITIC, IN_PAINTER, InPainter
 from synthorax.training.losses import least_squares_discriminator_loss, least_squares_generator_loss
 from synthorax.training.system import Batches, Stage
+from synthorax.training.trainable import Limit
 from synthorax.training.voi_config import VoiSettings
 
 WARM_UP_STAGE, ADVERSARIAL_STAGE = "warm-up", "adversarial"
 """Names of the stages: the in-painter alone, then both networks."""
+
+
+def divergence_limit(config: VoiSettings) -> dict[str, Limit]:
+    """Return the limit of the figure `reconstruction`: an error of half of the window of HU, in region and nodule.
+
+    A sound training has a tenth to a quarter of it. One update of the critic can spoil both networks at once, as it did
+    after 6,150 steps of an eraser; such a run goes on to learn a grid.
+    """
+    meaning = "the network's output is far from the scans (divergence)"
+    remedy = "to go on with other noise and smaller steps: train --from this run, --set critic_learning_rate=1e-4"
+    return {"reconstruction": Limit(meaning, high=1.0 + config.near_weight, remedy=remedy)}
 
 
 def voi_stages(config: VoiSettings, batches: Callable[[int], Batches]) -> list[Stage]:

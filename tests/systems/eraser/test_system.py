@@ -1,17 +1,22 @@
 """The eraser: what it changes, its inputs, and on which patients it may be trained."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import max_pool3d
 
-from synthorax.errors import InputError
+from synthorax.errors import InputError, TrainingError
 from synthorax.makers import Edit, Lineage, fill
 from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import patient_key
 from synthorax.systems.eraser.config import PRESETS, TrainingOptions
 from synthorax.systems.eraser.system import Eraser
 from synthorax.systems.eraser.training import training
+from synthorax.training import loop
+from synthorax.training.devices import make_fabric
+from synthorax.training.run_folder import RunFolder
 from synthorax.volume import Volume
 from tests.helpers.stores import cases, store_of
 from tests.helpers.toy_makers import DenseBalls
@@ -76,10 +81,16 @@ def test_an_erasure_has_no_mask_and_the_same_bits_whatever_the_noise():
     assert made.hu.tobytes() == fill(method, Volume(hu, MM), np.ones(hu.shape, bool), edit, 3).hu.tobytes()
 
 
+def test_a_run_that_diverges_is_stopped_before_it_is_saved(ready, tmp_path):
+    made = ready(steps=20, warm_up=1.0, learning_rate=3.0)
+    run = RunFolder.open(tmp_path / "run", {"system": "eraser"}, {})
+    with pytest.raises(TrainingError, match=r"divergence\): reconstruction is .*, above 6 .*--from this run"):
+        loop.fit(replace(made, log_every=1), run, make_fabric("cpu"))
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
 @pytest.mark.prove
 def test_after_a_short_training_a_nodule_it_never_saw_is_nearly_gone(ready):
-    from synthorax.training.devices import make_fabric
-
     made = ready(steps=300, warm_up=1.0, widths=(16, 32), learning_rate=1e-3, healthy=40)
     made.model.prepare_training(make_fabric("cpu"))
     made.model.enter(made.stages[0].name, made.stages[0].trains)

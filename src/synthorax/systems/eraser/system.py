@@ -18,7 +18,7 @@ from synthorax.systems.eraser.config import EraserConfig
 from synthorax.training.config import Precision
 from synthorax.training.in_painter import IN_PAINTER, PREVIEWED, InPainter
 from synthorax.training.inpainting import multi_mask_loss
-from synthorax.training.voi_gan import update_voi_gan
+from synthorax.training.voi_gan import divergence_limit, update_voi_gan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,6 +46,7 @@ class Eraser(InPainter):
             in_painter = PatchUNet(2 if config.told_masks else 1, 0, 1, config.widths, fold=config.fold)
             critic = ScoreMapCritic(2, config.critic_widths)
         super().__init__(config, in_painter, critic, seed)
+        self.limits = divergence_limit(config)
         inwards = 1 - 2 * config.patch.distances_mm() / config.ball_mm(0.0, config.patch)
         share = np.clip(inwards / FADED, 0, 1)
         self._fade = torch.from_numpy((share**2 * (3 - 2 * share)).astype(np.float32))[None, None]

@@ -19,7 +19,7 @@ from synthorax.systems.injector.config import InjectorConfig
 from synthorax.training.in_painter import ConditionedInPainter, FilledBatch, mask_loss
 from synthorax.training.inpainting import multi_mask_loss
 from synthorax.training.trainable import FACTS
-from synthorax.training.voi_gan import update_voi_gan
+from synthorax.training.voi_gan import divergence_limit, update_voi_gan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,6 +44,7 @@ class Injector(ConditionedInPainter):
             in_painter = PatchUNet(seen, config.conditions, outputs, config.widths, fold=config.fold)
             critic = ScoreMapCritic(3 if config.outlines else 2, config.critic_widths)
         super().__init__(config, in_painter, critic, seed, attributes)
+        self.limits = divergence_limit(config)
 
     @classmethod
     def restore(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Injector:
