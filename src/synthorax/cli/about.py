@@ -8,6 +8,7 @@ from typing import Any
 
 from synthorax import api
 from synthorax.cli.options import Json
+from synthorax.makers import Role
 from synthorax.registry import registry
 from synthorax.screen import say, warn
 
@@ -46,8 +47,20 @@ def info(
         _print(found)
 
 
+VERBS: dict[Role, tuple[str, ...]] = {
+    "makes shapes": ("sample",),
+    "makes patches": ("sample", "inject"),
+    "makes scans": ("sample",),
+    "injects": ("inject",),
+    "erases": ("erase",),
+    "paints": ("translate",),
+    "judges": ("study",),
+}
+"""The verbs that use a model of each role."""
+
+
 def models(*, json: Json = False) -> None:
-    """List the models that come with the package. `synthorax info NAME` shows the card of one.
+    """List the models that come with the package, with the verbs that use them.
 
     Parameters
     ----------
@@ -63,11 +76,13 @@ def models(*, json: Json = False) -> None:
     if not found:
         say("no model is bundled; `synthorax train` makes one")
     for model in found:
-        say(f"{model['name']}: {model['what']}")
-        say(f"  {model['system']}, preset {model['preset']}, {model['steps']} steps, {model['mb']} MB")
-        for row in model["figures"]:
-            say("  " + " | ".join(str(value) for value in row.values() if value != ""))
-        say(f"  patients: {', '.join(f'{n} {split}' for split, n in model['patients'].items())}; {model['licence']}")
+        name, roles = model["name"], registry()[model["system"]].roles
+        verbs = dict.fromkeys(verb for role in VERBS if role in roles for verb in VERBS[role])
+        figures = "measured, see its card" if model["figures"] else "not measured yet"
+        say(f"{name}: {model['what']}")
+        say(f"  {', '.join(verbs) or 'for studies'}; {model['mb']:.1f} MB; {figures}")
+    if found:
+        say("`synthorax info NAME` shows the card of one: figures, limits, patients, licence")
 
 
 def doctor(*, json: Json = False) -> int:
