@@ -4,6 +4,7 @@ Mixed batches, arms, figures, whole scans, and refused models.
 """
 
 import json
+import re
 from dataclasses import replace
 from math import inf
 
@@ -24,7 +25,7 @@ from synthorax.metrics.classification import Confusion
 from synthorax.nodule import NoduleAttributes
 from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.provenance import patient_key
-from synthorax.studies import trials
+from synthorax.studies import results, trials
 from synthorax.studies.arms import (
     LARGER,
     REFERENCE,
@@ -41,12 +42,13 @@ from synthorax.studies.detection import (
     DETECTION_MEASURES,
     PAPER_REFERENCE,
     THESIS_SHARE,
+    DetectionOutcome,
     compared,
     detection_study,
     paper,
     strata,
 )
-from synthorax.studies.detection_page import study_detection
+from synthorax.studies.detection_page import answer, study_detection
 from synthorax.studies.filled_patches import FilledPatches
 from synthorax.studies.patch_makers import check_maker_fits, moved_into_range, nodules_of, rendering, samples_for
 from synthorax.studies.results import check_study_folder
@@ -407,6 +409,31 @@ def test_the_study_ends_in_arms_tests_and_a_page(result):
     assert written["tests"][0].keys() == {"a", "b", "metric", "difference", "low", "high", "p", "p_holm"}
     text = page.read_text()
     assert "thesis 0.976" in text
+    assert written["answer"] in text
+
+
+def of_arms(*figures):
+    """An outcome whose arms have these differences in AUC from flips, each with its corrected p value."""
+    tests = [
+        results.Test(f"flips + a{i}", "flips", "auc", d, d - 0.01, d + 0.01, p, p) for i, (d, p) in enumerate(figures)
+    ]
+    others = [results.Test("a only", "flips", "auc", -0.5, -0.6, -0.4, 0.001, 0.001)]
+    return DetectionOutcome([], [*tests, *others], {}, 0, {})
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ([(0.02, 0.2), (-0.01, 1.0)], "Not shown: none of 2 arms .* within -0.020 to [+]0.030"),
+        ([(0.02, 0.01), (0.0, 1.0)], "Yes: flips [+] a0: a higher AUC"),
+        ([(-0.02, 0.01), (0.0, 1.0)], "No: flips [+] a0: a lower AUC"),
+        ([(0.02, 0.01), (-0.02, 0.01)], "It depends: flips [+] a0: a higher AUC; flips [+] a1: a lower AUC"),
+        ([(0.02, None)], "Not known: .* fewer than 3 trainings"),
+        ([], "Not known: no arm"),
+    ],
+)
+def test_the_page_answers_its_title_first(figures, said):
+    assert re.match(said, answer(of_arms(*figures)))
 
 
 def test_a_second_call_trains_and_makes_nothing(result, store, place, monkeypatch):
