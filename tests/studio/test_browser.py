@@ -115,6 +115,29 @@ def test_a_nodule_is_clicked_in_seen_undone_and_downloaded_bit_for_bit(browser, 
     assert np.asarray(nib.load(folder / "chest_mask.nii.gz").dataobj).any()
 
 
+@pytest.mark.prove
+def test_a_nodule_is_taken_out_again_by_its_row_in_the_list(browser, link):
+    with studio_browser.shown_page(browser, link) as (page, errors):
+        page.wait_for_selector("body[data-open]")
+        click_lung(page)
+        page.click("#outline")
+        page.mouse.move(1, 1)
+        before = settled(page)
+        page.locator("#diameter-field input[type=number]").fill("12")
+        page.click("#act")
+        page.wait_for_selector("body[data-steps='1']")
+        page.mouse.move(1, 1)
+        ill = picture_when(page, lambda now: np.abs(now - before).max() > 60)
+        page.click("#nodules tbody tr button[title*='out']")
+        page.wait_for_selector("body[data-steps='2']")
+        page.mouse.move(1, 1)
+        picture_when(page, lambda now: np.abs(now - before).sum() < 0.25 * np.abs(ill - before).sum())
+        page.click("#undo")
+        page.wait_for_selector("body[data-steps='1']")
+        picture_when(page, lambda now: np.abs(now - ill).max() < 8)
+        assert errors == []
+
+
 def test_a_click_outside_the_lungs_is_told_in_a_sentence_that_offers_to_go_on(browser, link):
     with studio_browser.shown_page(browser, link, size=(390, 844), scheme="light") as (page, errors):
         page.wait_for_selector("body[data-open]")
