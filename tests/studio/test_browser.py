@@ -74,6 +74,14 @@ def settled(page):
     return picture_when(page, stays)
 
 
+def sides_named(page):
+    """Bright pixels at both edges of the 3D view, half-way down, where letters name the patient's sides."""
+    box = page.locator("#lungs-box").bounding_box()
+    for x in (box["x"] + 4, box["x"] + box["width"] - 20):
+        clip = {"x": x, "y": box["y"] + box["height"] / 2, "width": 16, "height": 18}
+        yield np.asarray(Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("L")) > 100
+
+
 def click_lung(page):
     """Click into the patient's right lung on the axial slice, the upper left quarter of the stage."""
     box = page.locator("#planes").bounding_box()
@@ -160,6 +168,7 @@ def test_an_uploaded_scan_is_compared_swiped_and_downloaded_as_dicom(browser, li
         page.set_input_files("#files", scan)
         page.wait_for_selector(f"body[data-open]:not([data-open='{first}'])")
         assert page.get_attribute("#lungs-box", "data-left") == "R"
+        assert all(white.any() for white in sides_named(page))
         click_lung(page)
         page.locator("#diameter-field input[type=number]").fill("20")
         page.click("#by-seed")
