@@ -15,15 +15,16 @@ def initialise_glorot(network: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def initialise_alike(conv: nn.Conv3d, fold: int) -> None:
-    """Set the channels that `resampling.unfolded` makes one block of voxels to the same weights.
+def initialise_alike(conv: nn.Module, block: int) -> None:
+    """Set the channels that `resampling.unfolded` makes one block of voxels to the same weights and biases.
 
     A new network then gives the voxels of a block the same value. With independent weights, a grid of period two lies
     over its output, which training takes thousands of steps to remove (Aitken et al. 2017, arXiv:1707.02937).
 
     Args:
-        conv: the convolution before `unfolded`.
-        fold: voxels along each edge of a block.
+        conv: the convolution before `unfolded`, or before `pixel_shuffle`.
+        block: voxels of a block.
     """
     with torch.no_grad():
-        conv.weight.copy_(conv.weight[:: fold**3].repeat_interleave(fold**3, 0))
+        for parameter in conv.parameters():
+            parameter.copy_(parameter[::block].repeat_interleave(block, 0))

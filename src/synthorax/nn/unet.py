@@ -47,7 +47,7 @@ class PatchUNet(nn.Module):
         self.finest = nn.Sequential(voxels, nn.ELU())
         self.out = nn.Conv3d(last, outputs, 3, padding=1)
         initialise_glorot(self)
-        initialise_alike(voxels, fold)
+        initialise_alike(voxels, fold**3)
 
     def forward(
         self, patches: Float[Tensor, "b c z y x"], conditions: Float[Tensor, "b k"] | None = None

@@ -119,3 +119,20 @@ def test_no_layer_of_our_critic_makes_much_more_of_its_input():
     for layer in critic.layers:
         if isinstance(layer, nn.Conv2d):
             assert torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2) < 1.1
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_new_folded_painter_lays_no_grid_of_period_two_over_its_output(axes):
+    torch.manual_seed(0)
+    painter = LocalPainter(axes, 8, 1, width=16, blocks=1, end="linear", fold=2)
+    made = painter(torch.ones(1, 8, *[48] * axes)).detach()[0, 0]
+    middle = made[(slice(20, 28),) * axes]  # the same input everywhere, away from the padded border
+    torch.testing.assert_close(middle, middle.mean().expand_as(middle), atol=1e-5, rtol=0)
+
+
+def test_the_last_layer_of_a_painter_is_not_rounded_to_bfloat16():
+    torch.manual_seed(0)
+    painter = LocalPainter(3, 8, 1, width=16, blocks=1, end="tanh", fold=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = painter(torch.rand(1, 8, 16, 16, 16)).detach()
+    assert (made != made.bfloat16().float()).float().mean() > 0.9

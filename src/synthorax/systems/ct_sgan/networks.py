@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from synthorax.nn.critics import LEAK
+from synthorax.nn.initialisation import initialise_alike
 from synthorax.nn.resampling import UpsampleConv2d
 from synthorax.systems.ct_sgan.config import CtSganConfig
 
@@ -76,10 +77,8 @@ class SliceGenerator(nn.Module):
         self.fine = None if self.fold == 1 else nn.Conv2d(config.widths[-1], self.fold**2 * FINE, 3, padding=1)
         self.out = nn.Conv2d(fine, config.channels, 3, padding=1)
         if self.fine is not None and self.fine.bias is not None:
-            with torch.no_grad():  # all pixels of a block start with equal weights, which avoids a grid pattern
-                own = self.fine.weight[:: self.fold**2].repeat_interleave(self.fold**2, 0)
-                self.fine.weight.copy_(own)
-                self.fine.bias.zero_()
+            initialise_alike(self.fine, self.fold**2)
+            nn.init.zeros_(self.fine.bias)
 
     def forward(
         self, latent: Float[Tensor, "b n"], grain: Float[Tensor, "b g v u"] | None = None

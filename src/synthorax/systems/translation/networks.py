@@ -23,6 +23,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.checkpoint import checkpoint
 
 from synthorax.nn.critics import LEAK
+from synthorax.nn.initialisation import initialise_alike
 from synthorax.nn.resampling import folded, unfolded
 
 End = Literal["tanh", "linear", "classes"]
@@ -173,7 +174,8 @@ class ThesisCritic(nn.Module):
 class LocalPainter(nn.Module):
     """A painter without norms over the window: a head, residual blocks on a coarser grid, and a skip connection.
 
-    The last convolution also gets the input window, so that edges and noise stay as sharp as in the input.
+    The last convolution also gets the input window, so that edges and noise stay as sharp as in the input. It is
+    computed in 32 bits.
 
     Args:
         axes: 2 for slices, 3 for volumes.
@@ -199,7 +201,9 @@ class LocalPainter(nn.Module):
             _LocalNorm(wider), nn.SiLU(), nn.Upsample(scale_factor=2), conv(wider, width, 3, padding=1)
         )
         self.joined = conv(2 * width, width, 3, padding=1)
-        self.finest = nn.Sequential(_LocalNorm(width), nn.SiLU(), conv(width, finest * block, 3, padding=1), nn.SiLU())
+        unfolding = conv(width, finest * block, 3, padding=1)
+        initialise_alike(unfolding, block)
+        self.finest = nn.Sequential(_LocalNorm(width), nn.SiLU(), unfolding, nn.SiLU())
         self.last = conv(finest + channels, outputs, 3, padding=1)
         self._end, self._fold, self._axes = end, fold, axes
 
@@ -211,7 +215,8 @@ class LocalPainter(nn.Module):
             features = block(features)
         features = self.finest(self.joined(torch.cat([head, self.up(features)], 1)))
         voxels = _unfolded(features, self._fold, self._axes)
-        return ended(self.last(torch.cat([voxels, windows.to(voxels.dtype)], 1)), self._end)
+        with torch.autocast(voxels.device.type, enabled=False):  # bfloat16 would round voxels to some HU
+            return ended(self.last(torch.cat([voxels.float(), windows.float()], 1)), self._end)
 
 
 class _LocalBlock(nn.Module):
