@@ -85,4 +85,4 @@ def joined_lineages(lineages: Iterable[Lineage]) -> Lineage:
     whole = makers[0]
     for other in makers[1:]:
         whole = whole.joined(other)
-    return replace(whole, name=", ".join(dict.fromkeys(one.name for one in makers)))
+    return replace(whole, name=", ".join(dict.fromkeys(one.name for one in makers if one.name)))

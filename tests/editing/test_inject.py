@@ -587,8 +587,8 @@ def test_the_manifest_tells_how_to_make_it_again_and_the_table_of_all_nodules(ni
     sx.inject(first / "chest.nii.gz", auto=1, diameter_mm=6, seed=4, labels=first / "chest_mask.nii.gz", out=second)
     manifest = json.loads((second / "manifest.json").read_text())
     assert manifest["source"] == {"name": "chest.nii.gz", "sha256": sha256(first / "chest.nii.gz")}
-    assert manifest["request"]["auto"] == 1
-    assert manifest["request"]["diameters_mm"] == [6.0]
+    assert manifest["request"]["edits"][-1]["auto"] == 1
+    assert manifest["request"]["edits"][-1]["diameters_mm"] == [6.0]
     assert [nodule["label"] for nodule in manifest["nodules"]] == [1, 2, 3]
     sx.prepare("patches", second, tmp_path / "store", workers=1)
     assert len(Store(tmp_path / "store").cases[0].nodules) == 3

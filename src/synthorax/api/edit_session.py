@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import Lungs
+from synthorax.api.earlier_edits import earlier_edits, edit_entry
 from synthorax.api.edit_requests import LungFinderName, finder_of, labels_given, read_scan_given
 from synthorax.api.editing import erase, inject, write_one
 from synthorax.editing.edited import Edited
@@ -93,7 +94,8 @@ class EditSession:
         self._lungs_name = lungs
         self._lungs: Lungs | None = None
         self.source = read_scan_given(scan, series, force)
-        self.notes = self.source.notes
+        self._earlier = earlier_edits(self.source)
+        self.notes = (*self.source.notes, *self._earlier.notes)
         self.ct = replace(self.source.ct, voxels=self.source.ct.voxels.copy())
         self.mask = replace(self.ct, voxels=np.zeros(self.ct.shape, np.uint8))
         self.first_labels: tuple[Region, ...] = ()
@@ -241,17 +243,18 @@ class EditSession:
             region=replace(self.ct, voxels=region),
         )
         if len(self._steps) == 1:
-            return whole
+            return self._earlier.before(whole, last.seed)
         results = [step.result for step in self._steps]
-        return replace(
+        several = replace(
             whole,
             nodules=self.nodules,
             regions=last.labels_after,
             kind="inject" if any(own.voxels for own in last.labels_after) else "erase",
             lineage=joined_lineages(result.lineage for result in results),
             notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
-            about={"edits": [_about(step) for step in self._steps]},
+            about={"edits": [edit_entry(step.result, step.seed, step.gone) for step in self._steps]},
         )
+        return self._earlier.before(several, last.seed)
 
     def write(self, out: str | Path, *, layout: EditedLayout = "as read", overwrite: bool = False) -> Edited:
         """Write the result of all edits as `inject` and `erase` write theirs, and return it.
@@ -267,10 +270,11 @@ class EditSession:
         """
         made = self.edited()
         seed = self._steps[0].seed
-        return write_one(Path(out), made, seed, self.source, made.about, overwrite=overwrite, layout=layout)
+        return write_one(Path(out), made, seed, self.source, overwrite=overwrite, layout=layout)
 
     def _now(self) -> Scan:
-        return replace(self.source, ct=self.ct)
+        """The scan as it is now, without its file, since `edited` adds what the file's own edits were."""
+        return Scan(self.ct, notes=self.source.notes)
 
     def _lungs_or_name(self, force: bool) -> Lungs | LungFinderName:
         """The lungs; where there are none and that is allowed, the finder's name, so that its error becomes a note."""
@@ -318,11 +322,3 @@ class EditSession:
             region.paint(self.mask.voxels, 0)
         for i in sorted(range(len(new)), key=lambda i: -new[i].voxels):
             new[i].paint(self.mask.voxels, i + 1)
-
-
-def _about(step: EditStep) -> Mapping[str, Any]:
-    """Return the manifest's entries on one edit of several."""
-    lineage = step.result.lineage
-    about = {"edit": step.result.kind, "method": lineage.name, "model_sha256": lineage.model_sha256, "seed": step.seed}
-    taken = [nodule.row() for nodule in step.result.nodules] if step.result.kind == "erase" else []
-    return {**about, **step.result.about, **({"erased": taken, "gone": list(step.gone)} if taken else {})}

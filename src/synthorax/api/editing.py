@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthorax.api.earlier_edits import earlier_edits
 from synthorax.api.edit_requests import (
     LungFinderName,
     finder_of,
@@ -130,10 +131,10 @@ def inject(
     known, notes = (None, ()) if labels is None else labels_given(labels, source.ct)
     edited = inject_scan(source, request, chosen, seed, finder, known, others).noting([*source.notes, *notes, *placed])
     about = request.about() | {"lungs": as_recorded(lungs), **recorded_options(method, "injects", options)}
-    edited = replace(edited, about=about)
+    edited = earlier_edits(source).before(replace(edited, about=about), seed)
     if out is None:
         return edited
-    return write_one(Path(out), edited, seed, source, about, keep_identity=keep_identity, overwrite=overwrite)
+    return write_one(Path(out), edited, seed, source, keep_identity=keep_identity, overwrite=overwrite)
 
 
 def erase(
@@ -198,10 +199,10 @@ def erase(
     about: dict[str, Any] = {"at_mm": [list(point) for point in points], "diameters_mm": list(diameters)}
     about |= {"labels": as_recorded(labels), "plan": as_recorded(plan), "force": force}
     about |= recorded_options(method, "erases", options)
-    edited = replace(edited, about=about)
+    edited = earlier_edits(source).before(replace(edited, about=about), seed)
     if out is None:
         return edited
-    return write_one(Path(out), edited, seed, source, about, keep_identity=keep_identity, overwrite=overwrite)
+    return write_one(Path(out), edited, seed, source, keep_identity=keep_identity, overwrite=overwrite)
 
 
 def write_one(
@@ -209,7 +210,6 @@ def write_one(
     edited: Edited,
     seed: int,
     source: Scan,
-    about: Mapping[str, Any],
     *,
     patient_id: str = "",
     keep_identity: bool = False,
@@ -232,7 +232,7 @@ def write_one(
         edited,
         Origin(edited.lineage.name, edited.lineage.model_sha256, seed),
         source=source,
-        about=about,
+        about=edited.about,
         patient_id=patient_id,
         keep_identity=keep_identity,
         overwrite=overwrite,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from synthorax.api.earlier_edits import earlier_edits
 from synthorax.api.edit_requests import planned_balls, recorded_options
 from synthorax.api.editing import write_one
 from synthorax.api.folder_cases import ScanCase, planned_cases, read_case
@@ -120,8 +121,9 @@ class _Erase(FolderEdit):
         seed = derive(self.seed, case.name)
         made = erase_scan(known.scan, places, method, seed, labels, force=bool(self.about["force"]))
         own = {} if self.places is None else {"plan": [_recorded_ball(ball) for ball in places]}
-        edited, about = made.noting(known.notes), {**self.about, **own}
-        write_one(self.out / case.case_id, edited, seed, known.scan, about, **self.where(case))
+        edited = replace(made.noting(known.notes), about={**self.about, **own})
+        edited = earlier_edits(known.scan).before(edited, seed)
+        write_one(self.out / case.case_id, edited, seed, known.scan, **self.where(case))
 
 
 def _ball_of(nodule: Nodule) -> Ball:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from synthorax.api.earlier_edits import earlier_edits
 from synthorax.api.edit_requests import LungFinderName, finder_of, methods_of_plan, recorded_options, request_of
 from synthorax.api.editing import write_one
 from synthorax.api.folder_cases import ScanCase, planned_cases, read_case
@@ -170,13 +171,17 @@ class _Inject(FolderEdit):
         seed = derive(self.seed, case.name)
         finder = finder_of(self.lungs)
         made = inject_by_each(known.scan, request, [*methods.values()], seed, finder, known.labels, others)
-        edited = {name: one.noting(notes) for name, one in zip(methods, made, strict=True)}
         about = self.about if "" in self.requests else {**self.about, "plan": {case.name: request.about()}}
+        earlier = earlier_edits(known.scan)
+        edited = {
+            name: earlier.before(replace(one.noting(notes), about=about), seed)
+            for name, one in zip(methods, made, strict=True)
+        }
         out, where = self.out / case.case_id, self.where(case)
         if len(edited) > 1:
-            write_each(out, edited, seed, known.scan, dict.fromkeys(edited, about), **where)
+            write_each(out, edited, seed, known.scan, **where)
         else:
-            write_one(out, next(iter(edited.values())), seed, known.scan, about, **where)
+            write_one(out, next(iter(edited.values())), seed, known.scan, **where)
 
     def _request(self, case: ScanCase) -> Request:
         return self.requests.get(case.name) or self.requests[""]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthorax.api.earlier_edits import earlier_edits
 from synthorax.api.edit_requests import (
     LungFinderName,
     finder_of,
@@ -89,12 +91,13 @@ def inject_each(
     source = read_scan_given(scan, series, force)
     known, notes = (None, ()) if labels is None else labels_given(labels, source.ct)
     made = inject_by_each(source, request, [*chosen.values()], seed, finder, known)
-    edited = {name: one.noting([*source.notes, *notes]) for name, one in zip(chosen, made, strict=True)}
+    earlier = earlier_edits(source)
+    edited = {}
+    for name, given, one in zip(chosen, methods, made, strict=True):
+        about = request.about() | {"lungs": lungs, **recorded_options(given, "injects", options)}
+        edited[name] = earlier.before(replace(one.noting([*source.notes, *notes]), about=about), seed)
     if out is not None:
-        about = {name: request.about() | {"lungs": lungs} for name in edited}
-        for name, given in zip(edited, methods, strict=True):
-            about[name] |= recorded_options(given, "injects", options)
-        write_each(Path(out), edited, seed, source, about, keep_identity=keep_identity, overwrite=overwrite)
+        write_each(Path(out), edited, seed, source, keep_identity=keep_identity, overwrite=overwrite)
     return edited
 
 
@@ -124,7 +127,6 @@ def write_each(
     edited: Mapping[str, Edited],
     seed: int,
     source: Scan,
-    about: Mapping[str, Mapping[str, Any]],
     *,
     patient_id: str = "",
     keep_identity: bool = False,
@@ -145,7 +147,7 @@ def write_each(
         {name: one.noting(left) for name, one in edited.items()},
         seed,
         source=source,
-        about=about,
+        about={name: one.about for name, one in edited.items()},
         picture=picture,
         patient_id=patient_id,
         keep_identity=keep_identity,

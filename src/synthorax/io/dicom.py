@@ -72,6 +72,7 @@ class CtSeries:
         notes: files that were left out and doubts about values, without file names, which may name a patient.
         mark: the synthetic mark; empty for a patient's scan.
         left_out: files that were not used, each with the reason.
+        folder: folder of the first file; None for a series that was not read.
     """
 
     volume: Volume
@@ -83,6 +84,7 @@ class CtSeries:
     notes: tuple[str, ...] = ()
     mark: str = ""
     left_out: tuple[LeftOut, ...] = ()
+    folder: Path | None = None
 
     @property
     def patient(self) -> str:
@@ -159,6 +161,7 @@ def read_series_files(files: Sequence[Path], left_out: Sequence[LeftOut] = ()) -
         notes=tuple(notes),
         mark=next(filter(None, marks), ""),
         left_out=(*left_out, *copies),
+        folder=where,
     )
 
 
