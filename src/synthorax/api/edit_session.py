@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import Lungs
 from synthorax.api.earlier_edits import earlier_edits, edit_entry
-from synthorax.api.edit_requests import LungFinderName, finder_of, labels_given, read_scan_given
+from synthorax.api.edit_requests import LungFinderName, finder_of, read_scan_given
 from synthorax.api.editing import erase, inject, write_one
+from synthorax.api.known_nodules import known_nodules
 from synthorax.editing.edited import Edited
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU, orient
@@ -65,9 +66,10 @@ class EditSession:
 
     Args:
         scan: as in `inject`.
-        labels: mask of the nodules that are in the scan.
+        labels: mask of the nodules that are in the scan; by default those of the masks in its folder, as in `inject`.
         lungs: how to find the lungs, as in `inject`.
         series: UID of a DICOM series, or the end of it, if the folder has several.
+        within: folder outside which no mask of the scan is read; by default any is.
         force: accept a scan whose values do not look like HU, with a note; and the default of the edits.
 
     Raises:
@@ -88,6 +90,7 @@ class EditSession:
         labels: str | Path | Volume | None = None,
         lungs: LungFinderName = "density",
         series: str | None = None,
+        within: Path | None = None,
         force: bool = False,
     ) -> None:
         self._finder: Callable[[Volume], Lungs] = finder_of(lungs)
@@ -95,13 +98,13 @@ class EditSession:
         self._lungs: Lungs | None = None
         self.source = read_scan_given(scan, series, force)
         self._earlier = earlier_edits(self.source)
-        self.notes = (*self.source.notes, *self._earlier.notes)
+        self._known = known_nodules(self.source, labels, within)
+        self.notes = (*self.source.notes, *self._earlier.notes, *self._known.notes_of_injection())
         self.ct = replace(self.source.ct, voxels=self.source.ct.voxels.copy())
         self.mask = replace(self.ct, voxels=np.zeros(self.ct.shape, np.uint8))
         self.first_labels: tuple[Region, ...] = ()
-        if labels is not None:
-            self.mask, notes = labels_given(labels, self.source.ct)
-            self.notes = (*self.notes, *notes)
+        if self._known.labels is not None:
+            self.mask = self._known.labels
             self.first_labels = tuple(regions_of(self.mask.voxels, range(1, int(self.mask.voxels.max()) + 1)))
         self._force = force
         self._steps: list[EditStep] = []
@@ -116,6 +119,11 @@ class EditSession:
     def labels(self) -> tuple[Region, ...]:
         """The voxels of label i of the mask at index i - 1; an empty region where there is none."""
         return self._steps[-1].labels_after if self._steps else self.first_labels
+
+    @property
+    def is_edited_again(self) -> bool:
+        """Whether the scan was synthetic when it was read, so that its nodules may not be a patient's."""
+        return self._earlier.lineage is not None
 
     @property
     def undone(self) -> int:
@@ -149,7 +157,8 @@ class EditSession:
         labels = self.mask if self.mask.voxels.any() else None
         force = asked.pop("force", self._force)
         lungs = self._lungs_or_name(force)
-        made = inject(self._now(), method, labels=labels, lungs=lungs, force=force, **asked)
+        scan = self._now(self._known.notes_of_injection())
+        made = inject(scan, method, labels=labels, lungs=lungs, force=force, **asked)
         return replace(made, about={**made.about, "lungs": self._lungs_name})
 
     def inject(self, method: str | Path | Model | Method, *, seed: int = 0, **asked: Any) -> EditStep:
@@ -243,7 +252,7 @@ class EditSession:
             region=replace(self.ct, voxels=region),
         )
         if len(self._steps) == 1:
-            return self._earlier.before(whole, last.seed)
+            return self._earlier.before(self._known.before(whole), last.seed)
         results = [step.result for step in self._steps]
         several = replace(
             whole,
@@ -254,7 +263,7 @@ class EditSession:
             notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
             about={"edits": [edit_entry(step.result, step.seed, step.gone) for step in self._steps]},
         )
-        return self._earlier.before(several, last.seed)
+        return self._earlier.before(self._known.before(several), last.seed)
 
     def write(self, out: str | Path, *, layout: EditedLayout = "as read", overwrite: bool = False) -> Edited:
         """Write the result of all edits as `inject` and `erase` write theirs, and return it.
@@ -272,9 +281,9 @@ class EditSession:
         seed = self._steps[0].seed
         return write_one(Path(out), made, seed, self.source, overwrite=overwrite, layout=layout)
 
-    def _now(self) -> Scan:
-        """The scan as it is now, without its file, since `edited` adds what the file's own edits were."""
-        return Scan(self.ct, notes=self.source.notes)
+    def _now(self, notes: tuple[str, ...] = ()) -> Scan:
+        """The scan as it is now, without its file: `edited` adds the edits and the nodules that the file had."""
+        return Scan(self.ct, notes=(*self.source.notes, *notes))
 
     def _lungs_or_name(self, force: bool) -> Lungs | LungFinderName:
         """The lungs; where there are none and that is allowed, the finder's name, so that its error becomes a note."""

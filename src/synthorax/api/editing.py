@@ -11,7 +11,6 @@ from synthorax.api.earlier_edits import earlier_edits
 from synthorax.api.edit_requests import (
     LungFinderName,
     finder_of,
-    labels_given,
     method_of,
     methods_of_plan,
     one_or_several,
@@ -23,6 +22,7 @@ from synthorax.api.edit_requests import (
     recorded_options,
     request_of,
 )
+from synthorax.api.known_nodules import KnownNodules, ball_of, known_nodules
 from synthorax.errors import InputError
 from synthorax.makers import as_recorded
 
@@ -83,7 +83,8 @@ def inject(
         site: where `auto` places nodules: in the lung, attached to the pleura, or attached to a vessel.
         clearance: distances that `auto` keeps; by default 2 mm from the wall, 0 from vessels and 5 from other nodules.
         labels: mask of the nodules that are already in the scan. New nodules keep their distance from them, and their
-            labels continue.
+            labels continue. By default it is that of the masks and tables in the scan's folder, which also give the
+            ratings of these nodules.
         lungs: how to find the lungs: by `density`, or with the package `lungmask`; or lungs that were found before in
             this scan.
         series: UID of a DICOM series, or the end of it, if the folder has several.
@@ -128,10 +129,11 @@ def inject(
         planned, placed = outlined_in(outlines, source.ct, attributes, planned)
         request = request_of(points_of(at_mm), auto, diameter_mm, None, site, clearance, force, planned)
     others = methods_of_plan(request.planned, chosen, device, request.attributes)
-    known, notes = (None, ()) if labels is None else labels_given(labels, source.ct)
-    edited = inject_scan(source, request, chosen, seed, finder, known, others).noting([*source.notes, *notes, *placed])
+    known = known_nodules(source, labels)
+    made = inject_scan(source, request, chosen, seed, finder, known.labels, others)
+    made = made.noting([*source.notes, *known.notes_of_injection(), *placed])
     about = request.about() | {"lungs": as_recorded(lungs), **recorded_options(method, "injects", options)}
-    edited = earlier_edits(source).before(replace(edited, about=about), seed)
+    edited = earlier_edits(source).before(known.before(replace(made, about=about)), seed)
     if out is None:
         return edited
     return write_one(Path(out), edited, seed, source, keep_identity=keep_identity, overwrite=overwrite)
@@ -163,7 +165,8 @@ def erase(
         at_mm: centres (x, y, z) of nodules in world mm, LPS, one or several.
         diameter_mm: diameter of the nodules at `at_mm`: one for all, or one for each.
         plan: CSV file of more nodules to remove, with their centres and diameters (`editing.plan_table`).
-        labels: mask of more nodules to remove.
+        labels: mask of more nodules to remove. Without places, plan and mask, those of the masks and tables in the
+            scan's folder are removed.
         seed: seed of the lung that replaces the nodules.
         out: folder to write: the scan in its own format, edit region and manifest.json.
         series, force, keep_identity, overwrite, device, options: as in `inject`.
@@ -193,13 +196,15 @@ def erase(
     planned = () if plan is None else planned_balls(Path(plan), planned_of_one_scan(Path(plan)))
     chosen = method_of(method, "erases", options, device)
     source = read_scan_given(scan, series, force)
-    known, notes = (None, ()) if labels is None else labels_given(labels, source.ct)
     places = [Ball(*one) for one in zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)]
-    edited = erase_scan(source, [*places, *planned], chosen, seed, known, force=force).noting([*source.notes, *notes])
+    places += planned
+    known = KnownNodules() if places and labels is None else known_nodules(source, labels)
+    places += [ball_of(nodule) for nodule in known.without]
+    made = erase_scan(source, places, chosen, seed, known.labels, force=force).noting([*source.notes, *known.notes])
     about: dict[str, Any] = {"at_mm": [list(point) for point in points], "diameters_mm": list(diameters)}
     about |= {"labels": as_recorded(labels), "plan": as_recorded(plan), "force": force}
     about |= recorded_options(method, "erases", options)
-    edited = earlier_edits(source).before(replace(edited, about=about), seed)
+    edited = earlier_edits(source).before(replace(made, about=about), seed)
     if out is None:
         return edited
     return write_one(Path(out), edited, seed, source, keep_identity=keep_identity, overwrite=overwrite)

@@ -13,6 +13,7 @@ from synthorax.api.edit_requests import planned_balls, recorded_options
 from synthorax.api.editing import write_one
 from synthorax.api.folder_cases import ScanCase, planned_cases, read_case
 from synthorax.api.folder_runs import FolderEdit, edit_scans, scans_to_edit, where_workers_are
+from synthorax.api.known_nodules import ball_of
 from synthorax.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from synthorax.editing.cases import EditedFolder
     from synthorax.hub import Model
     from synthorax.makers import Method, Role
-    from synthorax.nodule import Nodule
 
 
 def erase_folder(
@@ -111,35 +111,19 @@ class _Erase(FolderEdit):
         from synthorax.seeding import derive
 
         (method,) = self.chosen().values()
-        known = read_case(case.source, bool(self.about["force"]))
+        scan, known, notes = read_case(case.source, bool(self.about["force"]))
         if self.places is None:
-            labels, places = known.labels, [_ball_of(nodule) for nodule in known.without]
+            labels, places = known.labels, [ball_of(nodule) for nodule in known.without]
         else:
             labels, places = None, [*self.places[case.name]]
         if labels is None and not places:
             raise InputError("nodules", "none known", "a nodules.csv of the folder, a DICOM mask, or --plan")
         seed = derive(self.seed, case.name)
-        made = erase_scan(known.scan, places, method, seed, labels, force=bool(self.about["force"]))
+        made = erase_scan(scan, places, method, seed, labels, force=bool(self.about["force"]))
         own = {} if self.places is None else {"plan": [_recorded_ball(ball) for ball in places]}
-        edited = replace(made.noting(known.notes), about={**self.about, **own})
-        edited = earlier_edits(known.scan).before(edited, seed)
-        write_one(self.out / case.case_id, edited, seed, known.scan, **self.where(case))
-
-
-def _ball_of(nodule: Nodule) -> Ball:
-    """Return the ball that stands for a nodule without a mask.
-
-    Raises:
-        InputError: the nodule has no diameter.
-    """
-    from synthorax.anatomy.placement import Ball
-    from synthorax.editing.plan import check_diameters
-
-    diameter = nodule.attributes.diameter_mm
-    if diameter is None:
-        raise InputError(f"nodule {nodule.nodule_id}", "neither a mask nor a diameter", "one of them, to remove it")
-    check_diameters([diameter])
-    return Ball(nodule.center_mm, diameter)
+        edited = replace(made.noting([*notes, *known.notes]), about={**self.about, **own})
+        edited = earlier_edits(scan).before(edited, seed)
+        write_one(self.out / case.case_id, edited, seed, scan, **self.where(case))
 
 
 def _recorded_ball(ball: Ball) -> dict[str, Any]:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from synthorax.api.known_nodules import KnownNodules, nodules_of_source, without_folder
 from synthorax.errors import InputError
 
 if TYPE_CHECKING:
     from synthorax.datasets.sources import ScanSource, Source, TableSource
     from synthorax.io.scans import Scan
-    from synthorax.nodule import Nodule
-    from synthorax.volume import Volume
 
 Planned = TypeVar("Planned")
 
@@ -91,14 +90,12 @@ class KnownScan(NamedTuple):
 
     Attributes:
         scan: the scan in the voxels of its file.
-        labels: uint8 label map on the scan's grid of the nodules that have a mask; None if there are none.
-        without: the nodules without a mask.
-        notes: what was left out or repaired.
+        known: its nodules.
+        notes: what was left out or repaired, without the notes on the nodules.
     """
 
     scan: Scan
-    labels: Volume | None
-    without: tuple[Nodule, ...]
+    known: KnownNodules
     notes: tuple[str, ...]
 
 
@@ -112,10 +109,6 @@ def read_case(source: ScanSource | TableSource, force: bool) -> KnownScan:
     Raises:
         InputError: the scan is not a CT in HU, or has more nodules than uint8 has labels.
     """
-    import numpy as np
-
-    from synthorax.datasets.sources import TableSource
-    from synthorax.geometry import turned_like
     from synthorax.io.scans import read_scan
     from synthorax.io.walk import listed
 
@@ -128,21 +121,5 @@ def read_case(source: ScanSource | TableSource, force: bool) -> KnownScan:
     notes = [*scan.notes, *files.doubts]
     if files.left_out:
         notes.append(f"left out {listed(files.left_out)}")
-    if not (isinstance(source, TableSource) or files.masks):
-        return KnownScan(scan, None, (), tuple(notes))
-    known = source.read()
-    notes += [note for note in known.notes if note not in notes]
-    without = tuple(nodule for nodule in known.nodules if known.region(nodule) is None)
-    if len(without) == len(known.nodules):
-        return KnownScan(scan, None, without, tuple(notes))
-    if len(known.regions) > (most := np.iinfo(np.uint8).max):
-        raise InputError("nodules", f"{len(known.regions)} in a scan", f"at most {most}")
-    labels = replace(known.ct, voxels=known.label_map().astype(np.uint8))
-    return KnownScan(scan, turned_like(labels, scan.ct), without, tuple(notes))
-
-
-def without_folder(part: object) -> str:
-    """Return a part of an error without folders, so that a result reveals no paths of this machine."""
-    from synthorax.provenance import without_folders
-
-    return Path(part).name if isinstance(part, Path) else without_folders(str(part))
+    known = nodules_of_source(source, scan)
+    return KnownScan(scan, replace(known, notes=tuple(n for n in known.notes if n not in notes)), tuple(notes))

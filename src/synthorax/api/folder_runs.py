@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from synthorax.api.edit_requests import method_of
-from synthorax.api.folder_cases import ScanCase, scan_cases, without_folder
+from synthorax.api.folder_cases import ScanCase, scan_cases
+from synthorax.api.known_nodules import without_folder
 from synthorax.api.side_by_side import methods_by_name
 from synthorax.errors import InputError, reason
 from synthorax.makers import as_recorded

@@ -163,25 +163,22 @@ class _Inject(FolderEdit):
         others = methods_of_plan(request.planned, first, self.device)
         for method in methods.values():
             check_heeds(method, [request.attributes])
-        known = read_case(case.source, request.force)
-        notes = known.notes
-        if known.without:
-            names = ", ".join(nodule.nodule_id for nodule in known.without)
-            notes = (*notes, f"nodules {names} have no mask: new nodules may overlap them, and the mask lacks them")
+        scan, known, notes = read_case(case.source, request.force)
+        notes = (*notes, *known.notes_of_injection())
         seed = derive(self.seed, case.name)
         finder = finder_of(self.lungs)
-        made = inject_by_each(known.scan, request, [*methods.values()], seed, finder, known.labels, others)
+        made = inject_by_each(scan, request, [*methods.values()], seed, finder, known.labels, others)
         about = self.about if "" in self.requests else {**self.about, "plan": {case.name: request.about()}}
-        earlier = earlier_edits(known.scan)
+        earlier = earlier_edits(scan)
         edited = {
-            name: earlier.before(replace(one.noting(notes), about=about), seed)
+            name: earlier.before(known.before(replace(one.noting(notes), about=about)), seed)
             for name, one in zip(methods, made, strict=True)
         }
         out, where = self.out / case.case_id, self.where(case)
         if len(edited) > 1:
-            write_each(out, edited, seed, known.scan, **where)
+            write_each(out, edited, seed, scan, **where)
         else:
-            write_one(out, next(iter(edited.values())), seed, known.scan, **where)
+            write_one(out, next(iter(edited.values())), seed, scan, **where)
 
     def _request(self, case: ScanCase) -> Request:
         return self.requests.get(case.name) or self.requests[""]

@@ -11,13 +11,13 @@ from synthorax.api.earlier_edits import earlier_edits
 from synthorax.api.edit_requests import (
     LungFinderName,
     finder_of,
-    labels_given,
     method_of,
     points_of,
     read_scan_given,
     recorded_options,
     request_of,
 )
+from synthorax.api.known_nodules import known_nodules
 from synthorax.errors import InputError
 from synthorax.makers import as_recorded
 from synthorax.nodule import NoduleAttributes
@@ -89,13 +89,14 @@ def inject_each(
     for method in chosen.values():
         check_heeds(method, [request.attributes])
     source = read_scan_given(scan, series, force)
-    known, notes = (None, ()) if labels is None else labels_given(labels, source.ct)
-    made = inject_by_each(source, request, [*chosen.values()], seed, finder, known)
+    known = known_nodules(source, labels)
+    made = inject_by_each(source, request, [*chosen.values()], seed, finder, known.labels)
     earlier = earlier_edits(source)
     edited = {}
     for name, given, one in zip(chosen, methods, made, strict=True):
         about = request.about() | {"lungs": lungs, **recorded_options(given, "injects", options)}
-        edited[name] = earlier.before(replace(one.noting([*source.notes, *notes]), about=about), seed)
+        one = one.noting([*source.notes, *known.notes_of_injection()])
+        edited[name] = earlier.before(known.before(replace(one, about=about)), seed)
     if out is not None:
         write_each(Path(out), edited, seed, source, keep_identity=keep_identity, overwrite=overwrite)
     return edited

@@ -73,7 +73,8 @@ def erase(
     diameter
         Diameter in mm of the nodules at these places: one for all, or one for each, as in 6,8,12.
     nodules
-        Mask on the scan's grid of the nodules to remove.
+        Mask on the scan's grid of the nodules to remove. Without it, places and plan, those of a nodules.csv that names
+        the scan, or of the DICOM masks in its folder.
     plan
         CSV file with one row for each nodule to remove: center_x_mm, center_y_mm, center_z_mm, diameter_mm, and in a
         folder of scans also image, the path below the folder.

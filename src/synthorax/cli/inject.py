@@ -98,7 +98,7 @@ def inject(
         these voxels. Only for methods that take outlines.
     nodules
         Mask of the nodules that are already in the scan. New nodules keep their distance from them, and their labels
-        continue.
+        continue. By default those of a nodules.csv that names the scan, or of the DICOM masks in its folder.
     lungs
         How to find the lungs: by density, or with the lungmask package.
     series

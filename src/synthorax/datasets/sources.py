@@ -173,7 +173,10 @@ class ScanSource:
         )
 
     def read(self) -> Case:
-        scan = upright(self.files.read())
+        return self.read_on(upright(self.files.read()))
+
+    def read_on(self, scan: Scan) -> Case:
+        """Return the case of a scan that was read, in upright orientation."""
         masks = masked_nodules(self.files.masks, scan, self.structures)
         nodules = [_of_mask(found, i, scan.ct) for i, found in enumerate(masks.nodules, start=1)]
         case = made_case(self.case_id, self.files, scan, [found.region for found in masks.nodules], nodules, self.whose)
@@ -213,7 +216,14 @@ class TableSource:
         return source_key(files, *details)
 
     def read(self) -> Case:
-        scan = upright(self.files.read())
+        return self.read_on(upright(self.files.read()))
+
+    def read_on(self, scan: Scan) -> Case:
+        """Return the case of a scan that was read, in upright orientation.
+
+        Raises:
+            InputError: the case cannot be read.
+        """
         beside = self._masks_beside(scan)
         left = list(beside.nodules)
         regions: list[Region] = []

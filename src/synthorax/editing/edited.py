@@ -28,6 +28,7 @@ class Edited:
         notes: sentences about doubts that were overruled, and about results that differ from the request.
         regions: mask of each label, overlaps included; label i has index i - 1.
         about: the request, as a manifest records it.
+        known: facts about the nodules that the scan had before, such as ratings, with their labels in `mask`.
     """
 
     ct: Volume
@@ -39,6 +40,7 @@ class Edited:
     notes: tuple[str, ...] = ()
     regions: tuple[Region, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    known: tuple[Nodule, ...] = ()
 
     def turned_like(self, scan: Volume) -> Edited:
         """Return the edited scan on the axes of the scan whose reoriented voxels were edited."""

@@ -187,13 +187,18 @@ def _synthetic_patient_of(source: Scan | None, patient_id: str) -> str:
 
 
 def _earlier(edited: Edited) -> list[Nodule]:
-    """Return the nodules that the scan had before the edit, of which only the voxels are known."""
+    """Return the nodules that the scan had before the edit, measured on their voxels."""
     new = {nodule.label for nodule in edited.nodules}
+    known = {nodule.label: nodule for nodule in edited.known}
     made = []
     for label, own in enumerate(edited.regions, start=1):
         if label not in new and own.voxels:
             ball = ball_around(own, edited.mask)
-            made.append(Nodule(f"{label:02d}", ball.center_mm, NoduleAttributes(diameter_mm=ball.diameter_mm), label))
+            facts = known.get(label) or Nodule("", ball.center_mm, NoduleAttributes())
+            measured = replace(facts.attributes, diameter_mm=ball.diameter_mm)
+            made.append(
+                replace(facts, nodule_id=f"{label:02d}", center_mm=ball.center_mm, attributes=measured, label=label)
+            )
     return made
 
 
@@ -221,5 +226,6 @@ def _rows(
     for nodule in nodules:
         mask = {"mask": masks.get(nodule.label, files["mask"]), "mask_label": nodule.label}
         own = {"image": files["scan"], "patient_id": patient, "nodule_id": nodule.nodule_id}
-        rows.append(own | mask | nodule_cells(nodule) | dict(nodule.extra))
+        readers = {name: " ".join(f"{v:g}" for v in given) for name, given in nodule.ratings.items() if len(given) > 1}
+        rows.append(own | mask | nodule_cells(nodule) | readers | dict(nodule.extra))
     return even_rows(rows)

@@ -3,7 +3,7 @@
     image         the scan: its path below the folder of scans, or the UID of its DICOM series; not needed for one scan
     center_x_mm, center_y_mm, center_z_mm   world millimetres, LPS; if empty, a place is found
     diameter_mm   longest chord in a slice
-    malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), one number each; may be missing
+    malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), one number, or one for each reader; may be missing
     method        name or run folder of the method that makes it; if empty, the method of the call
 
 Other columns of a `nodules.csv` are ignored, so that its nodules can be made again by another method.
@@ -18,7 +18,7 @@ from synthorax.annotations.nodule_table import CENTER, KNOWN
 from synthorax.editing.plan import AskedNodule
 from synthorax.errors import InputError
 from synthorax.io.tables import read_table
-from synthorax.nodule import RATINGS, NoduleAttributes
+from synthorax.nodule import RATINGS, NoduleAttributes, agreed_ratings
 
 PLAN_COLUMNS = ("image", *CENTER, "diameter_mm", *RATINGS, "method")
 OF_NODULE_TABLES = frozenset({*KNOWN, "wanted_diameter_mm", "shape_origin", "visible"})
@@ -36,7 +36,8 @@ def read_plan(path: Path) -> dict[str, tuple[AskedNodule, ...]]:
     """
     rows = read_table(path)
     expected = f"columns of a plan: {', '.join(PLAN_COLUMNS)}"
-    if unknown := [name for name in rows[0] if name not in PLAN_COLUMNS and name not in OF_NODULE_TABLES]:
+    of_nodules = "mask" in rows[0]  # a table of nodules, which may have further columns of its own
+    if unknown := [name for name in rows[0] if name not in {*PLAN_COLUMNS, *OF_NODULE_TABLES} and not of_nodules]:
         raise InputError(path, f"an unknown column {unknown[0]!r}", expected)
     if "diameter_mm" not in rows[0]:
         raise InputError(path, "no column diameter_mm", expected)
@@ -65,6 +66,13 @@ def _asked(row: dict[str, str]) -> AskedNodule:
         except ValueError:
             raise ValueError(f"{name} {text!r}") from None
 
+    def numbers(name: str) -> list[float]:
+        text = row.get(name, "").strip()
+        try:
+            return [float(part) for part in text.replace(";", " ").split()]
+        except ValueError:
+            raise ValueError(f"{name} {text!r}") from None
+
     diameter = number("diameter_mm")
     if diameter is None:
         raise ValueError("no diameter_mm")
@@ -72,6 +80,6 @@ def _asked(row: dict[str, str]) -> AskedNodule:
     given = sum(c is not None for c in (x, y, z))
     if given not in (0, 3):
         raise ValueError(f"a centre of {given} numbers")
-    ratings = {name: value for name in RATINGS if (value := number(name)) is not None}
+    ratings = agreed_ratings({name: readers for name in RATINGS if (readers := numbers(name))})
     place = None if x is None or y is None or z is None else (x, y, z)
     return AskedNodule(diameter, NoduleAttributes(**ratings), place, row.get("method", "").strip())

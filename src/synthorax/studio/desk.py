@@ -66,7 +66,7 @@ class Desk:
         Raises:
             InputError: it cannot be read, or is not a CT in HU.
         """
-        labels, upload = None, ""
+        labels, upload, root = None, "", None
         if asked.kind == "phantom":
             work("making a phantom")
             phantom = api.make_phantom(asked.seed, nodules=asked.nodules)
@@ -79,7 +79,8 @@ class Desk:
             name = path.name
             check_stored_inside(path, root)
             scan = read_scan_given(path, asked.series, asked.anyway)
-        session = EditSession(scan, labels=labels if labels is not None and labels.voxels.any() else None)
+        labels = labels if labels is not None and labels.voxels.any() else None
+        session = EditSession(scan, labels=labels, within=root)
         opened = OpenScan(session, name, upload)
         work("finding the lungs", 0.5)
         try:

@@ -133,7 +133,7 @@ class ReadingRoom:
         arguments = self._desk.recipe_arguments(recipe, work)
         with scan.lock:
             session = scan.session
-            own = session.first_labels[: asked.most]
+            own = () if session.is_edited_again else session.first_labels[: asked.most]
             balls = [ball_around(region, session.mask) for region in own if region.voxels]
             if not balls:
                 expected = "one with real nodules, such as a folder with nodules.csv, or two folders of patches"

@@ -1,0 +1,223 @@
+"""The nodules that a scan already has: the masks and tables in its folder, and the mask that the caller gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthorax.api.edit_requests import labels_given
+from synthorax.errors import InputError
+
+if TYPE_CHECKING:
+    from synthorax.anatomy.placement import Ball
+    from synthorax.datasets.sources import ScanSource, TableSource
+    from synthorax.editing.edited import Edited
+    from synthorax.io.scans import Scan
+    from synthorax.nodule import Nodule
+    from synthorax.region import Region
+    from synthorax.volume import Volume
+
+
+@dataclass(frozen=True)
+class KnownNodules:
+    """The nodules that a scan has before an edit.
+
+    Attributes:
+        labels: uint8 label map on the scan's grid of the nodules that have a mask; None if there are none.
+        nodules: what is known of these nodules, with their labels.
+        without: the nodules without a mask.
+        notes: what was left out or repaired.
+    """
+
+    labels: Volume | None = None
+    nodules: tuple[Nodule, ...] = ()
+    without: tuple[Nodule, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def before(self, edited: Edited) -> Edited:
+        """Return the result of an edit with the facts about the nodules that the scan had before."""
+        return replace(edited, known=self.nodules) if self.nodules else edited
+
+    def notes_of_injection(self) -> tuple[str, ...]:
+        """Return the notes, and one on the nodules without a mask, which an injection cannot keep."""
+        if not self.without:
+            return self.notes
+        names = ", ".join(nodule.nodule_id for nodule in self.without)
+        return (*self.notes, f"nodules {names} have no mask: new nodules may overlap them, and the mask lacks them")
+
+
+def known_nodules(scan: Scan, labels: str | Path | Volume | None, within: Path | None = None) -> KnownNodules:
+    """Return the nodules of a scan: those of a mask that is given, or else those of the masks in the scan's folder.
+
+    Facts about the nodules of the mask that is given, such as their ratings, come from the folder all the same.
+
+    Args:
+        scan: the scan as it was read.
+        labels: mask of the nodules; None to look for masks and tables in the scan's folder.
+        within: folder outside which no mask and no table is read; None for no such limit.
+
+    Raises:
+        InputError: the mask is on another grid, or has fractions or labels above 255; or the folder has masks of more
+            nodules than uint8 has labels.
+    """
+    source, notes = _source_of(scan)
+    beside = KnownNodules() if source is None else nodules_of_source(source, scan, within)
+    if labels is None:
+        by_name = () if source is not None or scan.path is None or scan.dicom is not None else _masks_by_name(scan.path)
+        return replace(beside, notes=(*notes, *by_name, *beside.notes))
+    given, given_notes = labels_given(labels, scan.ct)
+    return KnownNodules(given, _matched(given, beside), (), (*notes, *given_notes))
+
+
+def nodules_of_source(source: ScanSource | TableSource, scan: Scan, within: Path | None = None) -> KnownNodules:
+    """Return the nodules of a scan's table and DICOM masks, on the scan's grid.
+
+    Args:
+        source: where the annotations are.
+        scan: the scan as it was read.
+        within: see `known_nodules`.
+
+    Raises:
+        InputError: there are more nodules than uint8 has labels.
+    """
+    import numpy as np
+
+    from synthorax.datasets.sources import TableSource, upright
+    from synthorax.geometry import turned_like
+
+    is_listed = isinstance(source, TableSource)
+    if not (is_listed or source.files.masks):
+        return KnownNodules(notes=source.files.doubts)
+    if within is not None and (outside := _outside(source, within)) is not None:
+        return KnownNodules(notes=(f"{outside.name} was ignored: it lies outside the chosen folder",))
+    case = source.read_on(upright(scan))
+    notes = tuple(note for note in case.notes if note not in scan.notes)
+    without = tuple(nodule for nodule in case.nodules if case.region(nodule) is None)
+    if len(without) == len(case.nodules):
+        return KnownNodules(None, (), without, notes)
+    if len(case.regions) > (most := np.iinfo(np.uint8).max):
+        raise InputError("nodules", f"{len(case.regions)} in a scan", f"at most {most}")
+    labels = turned_like(replace(case.ct, voxels=case.label_map().astype(np.uint8)), scan.ct)
+    nodules = tuple(nodule for nodule in case.nodules if case.region(nodule) is not None)
+    return KnownNodules(labels, nodules if is_listed else (), without, notes)
+
+
+def ball_of(nodule: Nodule) -> Ball:
+    """Return the ball that stands for a nodule without a mask.
+
+    Raises:
+        InputError: the nodule has no diameter.
+    """
+    from synthorax.anatomy.placement import Ball
+    from synthorax.editing.plan import check_diameters
+
+    diameter = nodule.attributes.diameter_mm
+    if diameter is None:
+        raise InputError(f"nodule {nodule.nodule_id}", "neither a mask nor a diameter", "one of them, to remove it")
+    check_diameters([diameter])
+    return Ball(nodule.center_mm, diameter)
+
+
+def without_folder(part: object) -> str:
+    """Return a part of an error without folders, so that a result reveals no paths of this machine."""
+    from synthorax.provenance import without_folders
+
+    return Path(part).name if isinstance(part, Path) else without_folders(str(part))
+
+
+def _source_of(scan: Scan) -> tuple[ScanSource | TableSource | None, tuple[str, ...]]:
+    """Return where the annotations of a single scan are, and notes on files that were ignored.
+
+    For a DICOM series they are the masks and tables of its folder, or the table of the folder above that names it; for
+    an image, the table of its folder, which may be that of many other images too.
+    """
+    from synthorax.annotations.nodule_table import NODULE_TABLE
+    from synthorax.datasets.source_lists import scan_sources
+    from synthorax.datasets.sources import ScanSource, TableSource
+
+    if scan.path is None:
+        return None, ()
+    path, table = scan.path.absolute(), None
+    if scan.dicom is None:
+        table = path.parent / NODULE_TABLE
+        if not table.is_file():
+            return None, ()
+    elif not (path / NODULE_TABLE).is_file() and (path.parent / NODULE_TABLE).is_file():
+        table = path.parent / NODULE_TABLE
+    try:
+        found = scan_sources(path, table)
+    except InputError as error:
+        reason = InputError(*map(without_folder, error.args))
+        return None, (f"the tables and masks in the scan's folder were ignored: {reason}; --nodules MASK gives a mask",)
+    for source in found.sources:
+        if isinstance(source, ScanSource | TableSource) and source.files.series_uid == scan.series_uid:
+            return (source if scan.dicom is not None or isinstance(source, TableSource) else None), ()
+    return None, ()
+
+
+def _masks_by_name(image: Path) -> tuple[str, ...]:
+    """Return a note on images beside a scan that may be its masks by their names, which no table names."""
+    from synthorax.datasets.discovery import masks_by_name
+    from synthorax.io.images import is_image
+
+    try:
+        beside = [Path(file.name) for file in sorted(image.absolute().parent.iterdir()) if is_image(file)]
+    except OSError:
+        return ()
+    own = Path(image.name)  # names alone, since the folder is the same
+    names = [mask.name for mask in masks_by_name([own, *(file for file in beside if file != own)]).get(own, [])]
+    if not names:
+        return ()
+    return (f"{', '.join(names)} may have masks of the scan's nodules, and was ignored; --nodules {names[0]} uses it",)
+
+
+def _outside(source: ScanSource | TableSource, folder: Path) -> Path | None:
+    """Return a mask of a source, or a file that the mask's header names, that lies outside a folder."""
+    from synthorax.datasets.sources import TableSource
+    from synthorax.io.images import is_image, stored_files
+
+    rows = source.rows if isinstance(source, TableSource) else ()
+    masks = [*source.files.masks, *(row.mask for row in rows if row.mask is not None)]
+    root = folder.resolve()
+    for mask in masks:
+        for file in (mask, *(stored_files(mask) if mask.is_file() and is_image(mask) else ())):
+            if root not in file.resolve().parents:
+                return mask
+    return None
+
+
+def _matched(labels: Volume, beside: KnownNodules) -> tuple[Nodule, ...]:
+    """Return the nodules known beside a scan that a label map shows, with the labels of that map.
+
+    A nodule with a mask is the one that shares more than half of the smaller mask's voxels; a nodule without a mask is
+    the one at whose voxels its centre lies.
+    """
+    from synthorax.annotations.masked import SAME_NODULE
+    from synthorax.datasets.mask_files import distance_mm
+    from synthorax.datasets.sources import TABLE_TO_MASK_MM
+    from synthorax.region import regions_of
+
+    own = regions_of(labels.voxels, range(1, int(labels.voxels.max()) + 1))
+    theirs: Sequence[Region] = ()
+    if beside.labels is not None:
+        theirs = regions_of(beside.labels.voxels, range(1, int(beside.labels.voxels.max()) + 1))
+    left, found = [*beside.nodules, *beside.without], []
+    for label, region in enumerate(own, start=1):
+        if not region.voxels:
+            continue
+        fits: list[tuple[float, int]] = []
+        for i, nodule in enumerate(left):
+            if not nodule.label:
+                if distance_mm(region, nodule.center_mm, labels) <= TABLE_TO_MASK_MM:
+                    fits.append((SAME_NODULE, i))
+                continue
+            other = theirs[nodule.label - 1] if nodule.label <= len(theirs) else None
+            if other is not None and other.voxels:
+                share = region.overlap(other) / min(region.voxels, other.voxels)
+                fits += [(share, i)] * (share > SAME_NODULE)
+        if fits:
+            nodule = left.pop(max(fits)[1])
+            found.append(replace(nodule, label=label))
+    return tuple(found)

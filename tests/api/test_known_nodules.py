@@ -1,0 +1,206 @@
+"""The nodules that a scan has before an edit: their masks, ratings and places are kept, however they are given."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import synthorax as sx
+from synthorax.api.edit_session import EditSession
+from synthorax.cli import main
+from synthorax.editing.plan import nodule_balls
+from synthorax.editing.plan_table import read_plan
+from synthorax.errors import InputError
+from synthorax.io.dicom_out import write_ct_series
+from synthorax.io.images import read_image, write_image
+from synthorax.io.mappings import read_mapping
+from synthorax.io.masks import read_labels_on
+from synthorax.io.scans import read_scan
+from synthorax.io.tables import read_table, write_table
+from synthorax.nodule import NoduleAttributes
+from tests.helpers.toy_makers import Dots, LungFiller
+
+LEFT, OTHER_LEFT, RIGHT = (-70.0, 2.0, 2.0), (-70.0, 2.0, 50.0), (70.0, -10.0, 20.0)
+SPICULATED = NoduleAttributes(texture=5, spiculation=5, malignancy=5)
+FORMATS = ("image", "dicom")
+
+
+@pytest.fixture(scope="module")
+def once(chest, tmp_path_factory):
+    """The folders of an injection of two nodules into an image and into a DICOM series."""
+    folder = tmp_path_factory.mktemp("once")
+    write_image(folder / "chest.nii.gz", chest)
+    write_ct_series(folder / "series", chest, mark=None)
+    for name, scan in (("image", "chest.nii.gz"), ("dicom", "series")):
+        asked = {"at_mm": (LEFT, OTHER_LEFT), "diameter_mm": (18, 14), "attributes": SPICULATED}
+        sx.inject(folder / scan, **asked, seed=5, out=folder / name)
+    return {name: folder / name for name in FORMATS}
+
+
+def file_of(folder, kind):
+    return folder / read_mapping(folder / "manifest.json")["files"][kind]
+
+
+def labels_of(folder):
+    return read_labels_on(file_of(folder, "mask"), read_scan(file_of(folder, "scan")).ct).voxels
+
+
+def check_kept(first, second, count=3):
+    """The first two rows of the new table are those of the old one, and so are the nodules' voxels."""
+    old, new = read_table(first / "nodules.csv"), read_table(second / "nodules.csv")
+    assert len(new) == count
+    assert old[0]["malignancy"]
+    assert old[0]["wanted_diameter_mm"] == "18"
+    for one, other in zip(old, new, strict=False):
+        moved = {"image", "mask", "patient_id"}
+        assert {k: v for k, v in one.items() if k not in moved} == {k: v for k, v in other.items() if k not in moved}
+    mask, again = labels_of(first), labels_of(second)
+    for label in (1, 2):
+        assert ((again == label) == (mask == label)).all()
+
+
+# Facts about the nodules of a mask that is given
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_ratings_and_method_of_earlier_nodules_are_kept_with_their_mask(once, kind, tmp_path):
+    scan, mask = file_of(once[kind], "scan"), file_of(once[kind], "mask")
+    sx.inject(scan, Dots(), labels=mask, at_mm=RIGHT, diameter_mm=12, out=tmp_path / "two")
+    check_kept(once[kind], tmp_path / "two")
+    nodules = read_mapping(tmp_path / "two" / "manifest.json")["nodules"]
+    assert [nodule["extra"]["method"] for nodule in nodules] == ["render", "render", "dots"]
+
+
+def test_only_nodules_of_the_given_mask_are_kept_and_by_their_voxels(once, chest, tmp_path):
+    mask = read_image(file_of(once["image"], "mask"))
+    second = mask.voxels == 2
+    write_image(tmp_path / "own.nii.gz", sx.Volume(second.astype(np.uint8), mask.spacing_mm, mask.origin_mm))
+    sx.inject(
+        file_of(once["image"], "scan"),
+        Dots(),
+        labels=tmp_path / "own.nii.gz",
+        at_mm=RIGHT,
+        diameter_mm=12,
+        out=tmp_path / "two",
+    )
+    kept, new = read_table(tmp_path / "two" / "nodules.csv")
+    assert (kept["mask_label"], kept["wanted_diameter_mm"]) == ("1", "14")
+    assert (new["mask_label"], new["method"]) == ("2", "dots")
+
+
+def test_a_folder_of_scans_keeps_what_its_tables_say(once, chest, tmp_path):
+    scans = tmp_path / "scans"
+    for kind, folder in once.items():
+        shutil.copytree(folder, scans / kind)
+    made = sx.inject_folder(scans, tmp_path / "out", Dots(), auto=1, diameter_mm=12, workers=1)
+    assert made.nodules == 6
+    (image,) = (tmp_path / "out").glob("chest*")
+    (series,) = (tmp_path / "out").glob("SYNTHETIC*")
+    check_kept(once["image"], image)
+    check_kept(once["dicom"], series)
+
+
+def test_the_readers_of_a_nodule_and_the_columns_of_a_table_are_kept_and_the_table_is_still_a_plan(chest, tmp_path):
+    first = sx.inject(chest, Dots(), at_mm=LEFT, diameter_mm=16)
+    write_image(tmp_path / "a.nii.gz", first.ct)
+    write_image(tmp_path / "a_mask.nii.gz", first.mask)
+    row = {"image": "a.nii.gz", "mask": "a_mask.nii.gz", "malignancy": "3 5 5", "comment": "seen twice"}
+    write_table(tmp_path / "nodules.csv", [row])
+    sx.inject(tmp_path / "a.nii.gz", Dots(), at_mm=RIGHT, diameter_mm=12, out=tmp_path / "two")
+    kept, new = read_table(tmp_path / "two" / "nodules.csv")
+    assert (kept["malignancy"], kept["comment"]) == ("3 5 5", "seen twice")
+    assert (new["malignancy"], new["comment"]) == ("", "")
+    (planned,) = read_plan(tmp_path / "two" / "nodules.csv").values()
+    assert planned[0].attributes.malignancy == pytest.approx(13 / 3)
+
+
+# Masks that nobody named
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_masks_of_a_scans_folder_are_kept_without_being_named(once, kind, tmp_path):
+    scan = once["dicom"] if kind == "dicom" else file_of(once["image"], "scan")
+    command = ["inject", str(scan), "--auto", "1", "--diameter", "12", "--out", str(tmp_path / "two")]
+    assert main(command) == 0
+    check_kept(once[kind], tmp_path / "two")
+    ct = read_scan(file_of(tmp_path / "two", "scan")).ct
+    balls = nodule_balls(sx.Volume(labels_of(tmp_path / "two"), ct.spacing_mm, ct.origin_mm))
+    for old in balls[:2]:
+        gap = np.linalg.norm(np.subtract(old.center_mm, balls[2].center_mm))
+        assert gap > (old.diameter_mm + balls[2].diameter_mm) / 2
+    with pytest.raises(InputError, match="nodule"):
+        sx.inject(scan, Dots(), at_mm=LEFT, diameter_mm=12)
+
+
+def test_a_series_named_by_its_own_folder_has_the_masks_of_the_table_above(once, tmp_path):
+    sx.inject(once["dicom"] / "ct", Dots(), auto=1, diameter_mm=12, out=tmp_path / "two")
+    check_kept(once["dicom"], tmp_path / "two")
+
+
+def test_a_segmentation_beside_a_single_series_is_used_without_a_table(once, tmp_path):
+    shutil.copytree(once["dicom"], tmp_path / "plain")
+    for name in ("nodules.csv", "manifest.json"):
+        (tmp_path / "plain" / name).unlink()
+    sx.inject(tmp_path / "plain", Dots(), auto=1, diameter_mm=12, out=tmp_path / "two")
+    mask, again = labels_of(once["dicom"]), labels_of(tmp_path / "two")
+    assert ((again > 0) & (again < 3)).sum() == (mask > 0).sum()
+    assert len(read_table(tmp_path / "two" / "nodules.csv")) == 3
+
+
+def test_methods_side_by_side_and_a_session_keep_them_too(once, tmp_path):
+    scan = file_of(once["image"], "scan")
+    sx.inject_each(scan, [Dots(), "render"], at_mm=RIGHT, diameter_mm=12, out=tmp_path / "both")
+    session = EditSession(scan)
+    assert sum(region.voxels > 0 for region in session.labels) == 2
+    session.inject(Dots(), at_mm=RIGHT, diameter_mm=12)
+    session.write(tmp_path / "session")
+    for folder in ("both/dots", "both/render", "session"):
+        check_kept(once["image"], tmp_path / folder)
+    sx.inject(scan, Dots(), at_mm=RIGHT, diameter_mm=12, out=tmp_path / "verb")
+    for name in ("manifest.json", "nodules.csv"):
+        assert (tmp_path / "session" / name).read_bytes() == (tmp_path / "verb" / name).read_bytes()
+    session.erase(LungFiller(), label=1)
+    session.write(tmp_path / "more")
+    left = read_table(tmp_path / "more" / "nodules.csv")
+    assert [row["wanted_diameter_mm"] for row in left] == ["14", "12"]
+
+
+def test_a_session_reads_no_mask_outside_the_folder_that_it_is_limited_to(once, tmp_path):
+    (tmp_path / "chosen").mkdir()
+    shutil.copy(file_of(once["image"], "scan"), tmp_path / "chosen" / "chest.nii.gz")
+    write_table(
+        tmp_path / "chosen" / "nodules.csv", [{"image": "chest.nii.gz", "mask": str(file_of(once["image"], "mask"))}]
+    )
+    session = EditSession(tmp_path / "chosen" / "chest.nii.gz", within=tmp_path / "chosen")
+    assert not session.labels
+    assert any("lies outside the chosen folder" in note for note in session.notes)
+    assert EditSession(tmp_path / "chosen" / "chest.nii.gz").labels
+
+
+def test_a_mask_that_only_its_name_shows_is_ignored_with_a_line_that_names_it_and_the_flag(
+    once, chest, tmp_path, capsys
+):
+    write_image(tmp_path / "a.nii.gz", chest)
+    shutil.copy(file_of(once["image"], "mask"), tmp_path / "a_mask.nii.gz")
+    command = ["inject", str(tmp_path / "a.nii.gz"), "--auto", "1", "--diameter", "12", "--out"]
+    assert main([*command, str(tmp_path / "two")]) == 0
+    assert "a_mask.nii.gz may have masks of the scan's nodules, and was ignored; --nodules" in capsys.readouterr().err
+    assert len(read_table(tmp_path / "two" / "nodules.csv")) == 1
+    assert main([*command, str(tmp_path / "three"), "--nodules", str(tmp_path / "a_mask.nii.gz")]) == 0
+    assert "ignored" not in capsys.readouterr().err
+
+
+def test_a_table_that_cannot_be_read_is_named_and_ignored(chest, tmp_path):
+    write_image(tmp_path / "a.nii.gz", chest)
+    (tmp_path / "nodules.csv").write_text("series,x\n1,2\n")
+    made = sx.inject(tmp_path / "a.nii.gz", Dots(), at_mm=LEFT, diameter_mm=12)
+    assert sum("were ignored: nodules.csv: found columns series, x" in note for note in made.notes) == 1
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_erasure_without_a_place_removes_the_nodules_of_the_folder(once, kind, tmp_path):
+    scan = once["dicom"] if kind == "dicom" else file_of(once["image"], "scan")
+    made = sx.erase(scan, LungFiller(), out=tmp_path / "erased")
+    assert len(made.nodules) == 2
+    with pytest.raises(InputError, match="no nodule to erase"):
+        sx.erase(file_of(tmp_path / "erased", "scan"), LungFiller())
