@@ -66,6 +66,7 @@ class TableImage:
         split: None if the table has none.
         nodules: nodules of the image; may be empty.
         table: table that lists the image.
+        line: line of the image's first row in the table; 0 for an image that no row names.
     """
 
     image: Path
@@ -73,6 +74,7 @@ class TableImage:
     split: str | None
     nodules: tuple[NoduleRow, ...] = field(default=())
     table: Path = Path(NODULE_TABLE)
+    line: int = 0
 
 
 def read_nodule_table(path: Path) -> list[TableImage]:
@@ -127,7 +129,7 @@ def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> 
             raise InputError(path, f"line {line}: {error}", expected) from error
         if nodule is not None:
             nodules.append(nodule)
-    return TableImage(path.parent / name, patients.pop(), split, tuple(nodules), path)
+    return TableImage(path.parent / name, patients.pop(), split, tuple(nodules), path, members[0][0])
 
 
 def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:

@@ -69,7 +69,7 @@ def scan_sources(
         for files, person in zip(found.scans, found.people, strict=True)
         if files.files or _real(files.path) not in masks
     ]
-    rows = _rows_of([files for files, _ in pairs], images, table or folder)
+    rows = _rows_of([files for files, _ in pairs], images)
     scans = _doubted([files for files, _ in pairs], rows)
     whose, patient_notes = whose_scans(scans, [person for _, person in pairs], rows, manifests, patient_from, stated)
     used = {id(row) for row in rows}
@@ -84,7 +84,7 @@ def scan_sources(
         else:
             made.append(ScanSource(case_id, files, structures, of_case))
     for case_id, image in zip(ids[len(pairs) :], missing, strict=True):
-        found_ = f"image {image.image.name}, which is not in {folder}"
+        found_ = f"{_row(image)}, which is not in {folder}"
         reason = InputError(image.table, found_, "images in that folder")
         made.append(Unreadable(case_id, reason))
     return FoundSources((*made, *found.refused), (*patient_notes, *notes, *found.notes))
@@ -181,12 +181,18 @@ def _joined(tables: Sequence[Path], manifests: Manifests) -> tuple[list[TableIma
     return list(images.values()), notes
 
 
-def _rows_of(scans: Sequence[Files], images: Sequence[TableImage], where: Path) -> list[TableImage | None]:
-    """Return the tables' entry for each scan, matched by path, series UID or patient id; None if there is none."""
+def _rows_of(scans: Sequence[Files], images: Sequence[TableImage]) -> list[TableImage | None]:
+    """Return the tables' entry for each scan, matched by path, series UID or patient id; None if there is none.
+
+    An image that is the path of a scan, from its table's own folder, is that scan, and no other one of that name.
+    """
     listed = {_real(image.image): image for image in images}
-    by_name = {image.image.name: image for image in images}
+    by_path = [listed.get(_real(files.path)) for files in scans]
+    paths = {id(image) for image in by_path if image is not None}
+    by_name = {image.image.name: image for image in images if id(image) not in paths}
     rows = [
-        listed.get(_real(files.path)) or by_name.get(files.series_uid) or by_name.get(files.stem) for files in scans
+        image or by_name.get(files.series_uid) or by_name.get(files.stem)
+        for files, image in zip(scans, by_path, strict=True)
     ]
     fits: dict[int, list[Files]] = defaultdict(list)
     for files, image in zip(scans, rows, strict=True):
@@ -194,8 +200,14 @@ def _rows_of(scans: Sequence[Files], images: Sequence[TableImage], where: Path) 
             fits[id(image)].append(files)
             if len(fits[id(image)]) > 1:
                 expected = "one scan; name a file, a folder of one series or a series UID in the column `image`"
-                raise InputError(where, f"image {image.image.name}, which matches several scans", expected)
+                found = f"{_row(image)}, which matches several scans"
+                raise InputError(image.table, found, expected)
     return rows
+
+
+def _row(image: TableImage) -> str:
+    """Return the line and the name of an image in its table."""
+    return f"line {image.line}: " * bool(image.line) + f"image {image.image.name}"
 
 
 def _doubted(scans: Sequence[Files], rows: Sequence[TableImage | None]) -> list[Files]:
