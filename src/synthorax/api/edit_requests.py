@@ -13,7 +13,8 @@ from synthorax.nodule import NoduleAttributes
 
 if TYPE_CHECKING:
     from synthorax.anatomy.lungs import Lungs
-    from synthorax.anatomy.placement import Ball, Clearance, Site
+    from synthorax.anatomy.placement import Clearance, Site
+    from synthorax.editing.erase import Unwanted
     from synthorax.editing.plan import AskedNodule, AutoLidc, Request
     from synthorax.hub import Model
     from synthorax.io.scans import Scan
@@ -59,20 +60,24 @@ def planned_of_one_scan(plan: Path) -> tuple[AskedNodule, ...]:
     return next(iter(found.values()))
 
 
-def planned_balls(plan: Path, planned: Sequence[AskedNodule]) -> tuple[Ball, ...]:
-    """Return the places and diameters of the nodules that a plan lists for removal; its ratings are ignored.
+def planned_balls(planned: Sequence[AskedNodule]) -> tuple[Unwanted, ...]:
+    """Return the nodules that a plan lists for removal; its ratings are ignored.
 
     Raises:
         InputError: a nodule has no place, or a diameter that no nodule can have.
     """
     from synthorax.anatomy.placement import Ball
+    from synthorax.editing.erase import Unwanted
+    from synthorax.editing.inject import naming_row
     from synthorax.editing.plan import check_diameters
 
-    check_diameters(one.diameter_mm for one in planned)
-    placed = [Ball(one.point_mm, one.diameter_mm) for one in planned if one.point_mm is not None]
-    if len(placed) < len(planned):
-        expected = "center_x_mm, center_y_mm and center_z_mm of each nodule to remove"
-        raise InputError(plan, f"{len(planned) - len(placed)} rows without a centre", expected)
+    placed = []
+    for one in planned:
+        with naming_row(one.row):
+            check_diameters([one.diameter_mm])
+            if one.point_mm is None:
+                raise InputError("place", "none", "center_x_mm, center_y_mm and center_z_mm of each nodule to remove")
+            placed.append(Unwanted(Ball(one.point_mm, one.diameter_mm), row=one.row))
     return tuple(placed)
 
 
@@ -112,12 +117,15 @@ def methods_of_plan(
     Raises:
         InputError: there is no such method, or it does not take an attribute.
     """
+    from synthorax.editing.inject import naming_row
     from synthorax.makers import check_heeds
 
-    names = dict.fromkeys(one.method for one in asked if one.method)
-    others = {name: method_of(name, "injects", {}, device) for name in names}
+    others: dict[str, Method] = {}
     for one in asked:
-        check_heeds(others.get(one.method, method), [one.attributes])
+        with naming_row(one.row):
+            if one.method and one.method not in others:
+                others[one.method] = method_of(one.method, "injects", {}, device)
+            check_heeds(others.get(one.method, method), [one.attributes])
     check_heeds(method, [attributes or NoduleAttributes()])
     return others
 

@@ -181,6 +181,7 @@ def erase(
     """
     from synthorax import hub
     from synthorax.anatomy.placement import Ball
+    from synthorax.editing.erase import Unwanted
     from synthorax.editing.plan import check_diameters
     from synthorax.editing.scan import erase_scan
     from synthorax.io.atomic import check_folder_is_free
@@ -193,13 +194,13 @@ def erase(
     check_diameters(diameters)
     if len(diameters) not in ({1, len(points)} if points else {0}):
         raise InputError("diameters", str(len(diameters)), f"1, or {len(points)}, one for each place")
-    planned = () if plan is None else planned_balls(Path(plan), planned_of_one_scan(Path(plan)))
+    planned = () if plan is None else planned_balls(planned_of_one_scan(Path(plan)))
     chosen = method_of(method, "erases", options, device)
     source = read_scan_given(scan, series, force)
-    places = [Ball(*one) for one in zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)]
-    places += planned
+    balls = zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)
+    places = [*(Unwanted(Ball(*one)) for one in balls), *planned]
     known = KnownNodules() if places and labels is None else known_nodules(source, labels)
-    places += [ball_of(nodule) for nodule in known.without]
+    places += [Unwanted(ball_of(nodule)) for nodule in known.without]
     made = erase_scan(source, places, chosen, seed, known.labels, force=force).noting([*source.notes, *known.notes])
     about: dict[str, Any] = {"at_mm": [list(point) for point in points], "diameters_mm": list(diameters)}
     about |= {"labels": as_recorded(labels), "plan": as_recorded(plan), "force": force}

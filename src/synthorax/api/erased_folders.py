@@ -19,6 +19,7 @@ from synthorax.errors import InputError
 if TYPE_CHECKING:
     from synthorax.anatomy.placement import Ball
     from synthorax.editing.cases import EditedFolder
+    from synthorax.editing.erase import Unwanted
     from synthorax.hub import Model
     from synthorax.makers import Method, Role
 
@@ -65,17 +66,22 @@ def erase_folder(
     from synthorax.parallel import check_workers
 
     method = hub.default("erases") if method is None else method
-    places: dict[str, tuple[Ball, ...]] | None = None
+    places: dict[str, tuple[Unwanted, ...]] | None = None
+    rows: dict[str, str] = {}
     if plan is not None:
-        places = {image: planned_balls(Path(plan), nodules) for image, nodules in read_plan(Path(plan)).items()}
+        read = read_plan(Path(plan))
+        rows = {image: nodules[0].row for image, nodules in read.items()}
+        places = {image: planned_balls(nodules) for image, nodules in read.items()}
     check_workers(workers)
     about: dict[str, Any] = {"force": force, **recorded_options(method, "erases", options)}
     options = {name: where_workers_are(value) for name, value in options.items()}
     scans = scans_to_edit(folder, out, patient_from, keep_identity)
     if places is not None:
-        cases, places = planned_cases(scans.cases, places, Path(plan or ""))
+        cases, places = planned_cases(scans.cases, places, Path(plan or ""), rows)
         scans = scans.only(cases, Path(plan or ""))
-    balls = None if places is None else {name: [_recorded_ball(ball) for ball in own] for name, own in places.items()}
+    balls = (
+        None if places is None else {name: [_recorded_ball(one.place) for one in own] for name, own in places.items()}
+    )
     job = _Erase(
         scans.out,
         (where_workers_are(method),),
@@ -102,25 +108,26 @@ class _Erase(FolderEdit):
 
     verb: ClassVar[str] = "erase"
     role: ClassVar[Role] = "erases"
-    places: Mapping[str, tuple[Ball, ...]] | None
+    places: Mapping[str, tuple[Unwanted, ...]] | None
     about: Mapping[str, Any]
 
     def make(self, case: ScanCase) -> None:
         """Write the folder of a case."""
+        from synthorax.editing.erase import Unwanted
         from synthorax.editing.scan import erase_scan
         from synthorax.seeding import derive
 
         (method,) = self.chosen().values()
         scan, known, notes = read_case(case.source, bool(self.about["force"]))
         if self.places is None:
-            labels, places = known.labels, [ball_of(nodule) for nodule in known.without]
+            labels, places = known.labels, [Unwanted(ball_of(nodule)) for nodule in known.without]
         else:
             labels, places = None, [*self.places[case.name]]
         if labels is None and not places:
             raise InputError("nodules", "none known", "a nodules.csv of the folder, a DICOM mask, or --plan")
         seed = derive(self.seed, case.name)
         made = erase_scan(scan, places, method, seed, labels, force=bool(self.about["force"]))
-        own = {} if self.places is None else {"plan": [_recorded_ball(ball) for ball in places]}
+        own = {} if self.places is None else {"plan": [_recorded_ball(one.place) for one in places]}
         edited = replace(made.noting([*notes, *known.notes]), about={**self.about, **own})
         edited = earlier_edits(scan).before(edited, seed)
         write_one(self.out / case.case_id, edited, seed, scan, **self.where(case))

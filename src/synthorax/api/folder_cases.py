@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,9 +65,18 @@ def scan_cases(sources: Sequence[Source], folder: Path, keep_identity: bool) -> 
 
 
 def planned_cases(
-    cases: Sequence[ScanCase], plans: Mapping[str, Planned], plan: Path
+    cases: Sequence[ScanCase], plans: Mapping[str, Planned], plan: Path, rows: Mapping[str, str]
 ) -> tuple[list[ScanCase], dict[str, Planned]]:
     """Return the scans that a plan names, and the plan's entry for each by the scan's name.
+
+    A scan may be named by its path from the plan's own folder, which counts first; by its path below the folder of
+    scans; by its series UID; or by the name of its case.
+
+    Args:
+        cases: scans of the folder.
+        plans: entry of the plan for each name of a scan.
+        plan: path of the plan.
+        rows: first row with each name of a scan, in words, for errors.
 
     Raises:
         InputError: the plan names a scan that does not exist, names one in two ways, or has no column for scans.
@@ -76,13 +86,21 @@ def planned_cases(
             plan, "no column image", "the scan of each row, by its path below the folder or its series UID"
         )
     names = {alias: case for case in cases for alias in (case.case_id, case.name)}
-    if unknown := [image for image in plans if image not in names]:
-        example = next((case.name for case in cases), "none is there")
-        raise InputError(plan, f"{unknown[0]}, which is not a scan of the folder", f"scans such as {example}")
-    requests = {names[image].name: request for image, request in plans.items()}
-    if len(requests) < len(plans):
-        raise InputError(plan, "a scan by two names", "the same name in all rows of a scan")
+    paths = {_real(case.source.files.path): case for case in cases}
+    found = {image: paths.get(_real(plan.parent / image)) or names.get(image) for image in plans}
+    requests: dict[str, Planned] = {}
+    for image, case in found.items():
+        if case is None:
+            example = next((case.name for case in cases), "none is there")
+            raise InputError(rows[image], f"{image}, which is not a scan of the folder", f"scans such as {example}")
+        if case.name in requests:
+            raise InputError(rows[image], f"{image}, a scan by two names", "the same name in all rows of a scan")
+        requests[case.name] = plans[image]
     return [case for case in cases if case.name in requests], requests
+
+
+def _real(path: Path) -> str:
+    return os.path.realpath(path)
 
 
 class KnownScan(NamedTuple):

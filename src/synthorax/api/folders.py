@@ -107,14 +107,14 @@ def inject_folder(
         found = "given with several methods, auto, diameter_mm or attributes"
         raise InputError("plan", found, "the plan alone, or these arguments without it")
     plans: dict[str, Request] | None = None
+    rows: dict[str, str] = {}
     if plan is None:
         requests = {"": request_of((), auto, diameter_mm, attributes, site, clearance, force)}
         about: dict[str, Any] = requests[""].about()
     else:
-        plans = {
-            image: request_of((), 0, (), None, site, clearance, force, planned)
-            for image, planned in read_plan(Path(plan)).items()
-        }
+        read = read_plan(Path(plan))
+        rows = {image: planned[0].row for image, planned in read.items()}
+        plans = {image: request_of((), 0, (), None, site, clearance, force, planned) for image, planned in read.items()}
         about = {"plan": {image: one.about() for image, one in plans.items()}}
     finder_of(lungs)
     check_workers(workers)
@@ -124,7 +124,7 @@ def inject_folder(
     options = {name: where_workers_are(value) for name, value in options.items()}
     scans = scans_to_edit(folder, out, patient_from, keep_identity)
     if plans is not None:
-        cases, requests = planned_cases(scans.cases, plans, Path(plan or ""))
+        cases, requests = planned_cases(scans.cases, plans, Path(plan or ""), rows)
         scans = scans.only(cases, Path(plan or ""))
     token = uuid.uuid4().hex
     job = _Inject(scans.out, methods, options, device, seed, keep_identity, token, requests, about, lungs)

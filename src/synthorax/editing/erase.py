@@ -9,6 +9,7 @@ import numpy as np
 
 from synthorax.anatomy.placement import Ball, check_in_scan
 from synthorax.editing.edited import Edited, by_nodule
+from synthorax.editing.inject import naming_row
 from synthorax.editing.plan import ball_around
 from synthorax.editing.visibility import may_hold_nodule
 from synthorax.editing.window import cut
@@ -27,10 +28,12 @@ class Unwanted:
     Attributes:
         place: its place and diameter.
         own: its mask in the scan; None if it is not known.
+        row: the row of a table that asks for it, in words, which errors name; empty if there is none.
     """
 
     place: Ball
     own: Region | None = None
+    row: str = ""
 
 
 def unwanted_of(labels: Volume) -> list[Unwanted]:
@@ -57,18 +60,17 @@ def erase_nodules(
     """
     if not unwanted:
         raise InputError("nodules", "no nodule to erase", "a place and a diameter, or a mask of nodules")
-    notes = [(note, f"{i + 1:02d}") for i, one in enumerate(unwanted) if (note := _doubt(ct, one.place, force))]
+    notes = []
+    for i, one in enumerate(unwanted, start=1):
+        with naming_row(one.row):
+            notes += [(note, f"{i:02d}")] if (note := _doubt(ct, one.place, force)) else []
     voxels, region = ct.voxels.copy(), np.zeros(ct.shape, bool)
     made = replace(ct, voxels=voxels)  # shares the array that every edit changes
     nodules = []
     for i, one in enumerate(unwanted):
         edit = Edit("erase", NoduleAttributes(diameter_mm=one.place.diameter_mm))
-        try:
+        with naming_row(one.row or f"nodule {i + 1:02d}" * (len(unwanted) > 1)):
             reach_mm = method.reach_mm(edit)
-        except InputError as error:
-            if len(unwanted) == 1:
-                raise
-            raise InputError(f"nodule {i + 1:02d}, {error.args[0]}", *error.args[1:]) from error
         window = cut(made, one.place.center_mm, reach_mm)
         if one.own is not None:
             edit = replace(edit, mask=one.own.within(window.start, window.patch.shape))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -40,6 +41,7 @@ class Wanted:
         anywhere: whether it may lie outside the lungs.
         method: method that makes it; None for the method of the call.
         outline: the mask in the scan that it must have; None to leave it to the method.
+        row: the row of a table that asks for it, in words, which errors name; empty if there is none.
     """
 
     place: Ball
@@ -47,11 +49,27 @@ class Wanted:
     anywhere: bool = False
     method: Method | None = None
     outline: Region | None = None
+    row: str = ""
 
     @property
     def condition(self) -> NoduleAttributes:
         """Attributes requested of the method, with the diameter."""
         return replace(self.attributes, diameter_mm=self.place.diameter_mm)
+
+
+@contextmanager
+def naming_row(row: str) -> Iterator[None]:
+    """Let the errors of a block begin with the row of a table, or whatever else names a nodule; not if it is empty.
+
+    Raises:
+        InputError: the block raises it.
+    """
+    try:
+        yield
+    except InputError as error:
+        if not row:
+            raise
+        raise InputError(f"{row}, {error.args[0]}", *error.args[1:]) from error
 
 
 def inject_nodules(
@@ -91,19 +109,20 @@ def inject_nodules(
     for i, one in enumerate(wanted):
         label, by = first + i, one.method or method
         edit = Edit("inject", one.condition)
-        window = cut(made, one.place.center_mm, by.reach_mm(edit), None if one.anywhere else lungs)
-        if one.outline is not None:
-            edit = replace(edit, mask=_outline_for(by, one.outline.within(window.start, window.patch.shape)))
-        filled = fill(by, window.patch, window.region, edit, derive(seed, "nodule", i))
-        assert filled.mask is not None
-        if not filled.mask.any():
-            voxel = " x ".join(f"{s:.3g}" for s in ct.spacing_mm)
-            found = f"{one.place.diameter_mm:g} mm, for which {method.name} marked no voxel of {voxel} mm (z, y, x)"
-            raise InputError("diameter", found, "a wider nodule, or another place or seed")
-        mask = window.nodule(filled.mask)
-        if not mask.any():
-            place = ", ".join(f"{c:.1f}" for c in one.place.center_mm)
-            raise InputError("place", f"({place}) mm, with too little lung around it", "a place in the lungs")
+        with naming_row(one.row):
+            window = cut(made, one.place.center_mm, by.reach_mm(edit), None if one.anywhere else lungs)
+            if one.outline is not None:
+                edit = replace(edit, mask=_outline_for(by, one.outline.within(window.start, window.patch.shape)))
+            filled = fill(by, window.patch, window.region, edit, derive(seed, "nodule", i))
+            assert filled.mask is not None
+            if not filled.mask.any():
+                voxel = " x ".join(f"{s:.3g}" for s in ct.spacing_mm)
+                found = f"{one.place.diameter_mm:g} mm, for which {method.name} marked no voxel of {voxel} mm (z, y, x)"
+                raise InputError("diameter", found, "a wider nodule, or another place or seed")
+            mask = window.nodule(filled.mask)
+            if not mask.any():
+                place = ", ".join(f"{c:.1f}" for c in one.place.center_mm)
+                raise InputError("place", f"({place}) mm, with too little lung around it", "a place in the lungs")
         window.paste(filled.hu, voxels, region)
         own = Region.of(mask).moved(side.start for side in window.at)
         others, regions = regions, [*regions, own]

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from synthorax.anatomy.lungs import Lungs, find_lungs
 from synthorax.anatomy.placement import Ball, Clearance, Placement, Site, check_in_scan
 from synthorax.annotations.lidc_draws import draw_lidc_diameters
-from synthorax.editing.inject import MOST_NODULES, Wanted
+from synthorax.editing.inject import MOST_NODULES, Wanted, naming_row
 from synthorax.errors import InputError
 from synthorax.geometry import orient
 from synthorax.nodule import NoduleAttributes, check_attributes
@@ -39,6 +39,7 @@ class AskedNodule:
         method: name of the method that makes it; empty for the method of the call.
         is_drawn: whether its diameter was drawn; such a nodule is left out, with a note, if it fits nowhere.
         outline: the mask that it must have, in the scan with axes along LPS; None to leave it to the method.
+        row: the row of a table that asks for it, in words, which errors name; empty if there is none.
     """
 
     diameter_mm: float
@@ -47,6 +48,7 @@ class AskedNodule:
     method: str = ""
     is_drawn: bool = False
     outline: Region | None = None
+    row: str = field(default="", compare=False)
 
     def about(self) -> dict[str, Any]:
         """Return the nodule's entry in a manifest."""
@@ -95,13 +97,14 @@ class Request:
         if not (self.auto == LIDC_AUTO or count >= 1) or count > MOST_NODULES or (count < len(self.points_mm)):
             found = f"{len(self.points_mm)} places and {self.auto} to be found"
             raise InputError("nodules", found, f"1 to {MOST_NODULES} nodules in all")
-        points = [*self.points_mm, *(one.point_mm for one in self.planned if one.point_mm)]
-        for point in points:
-            if len(point) != 3 or not all(isfinite(c) for c in point):
-                raise InputError("place", repr(tuple(point)), "x, y and z in millimetres")
-        check_diameters([*self.diameters_mm, *(one.diameter_mm for one in self.planned)])
-        for attributes in (self.attributes, *(one.attributes for one in self.planned)):
-            check_attributes(attributes)
+        _check_points(self.points_mm)
+        check_diameters(self.diameters_mm)
+        check_attributes(self.attributes)
+        for one in self.planned:
+            with naming_row(one.row):
+                _check_points([one.point_mm] if one.point_mm else [])
+                check_diameters([one.diameter_mm])
+                check_attributes(one.attributes)
         if not self.planned and len(self.diameters_mm) not in ({1, count} if count else {0}):
             expected = f"1, or {count}, one for each nodule" if count else "none, since diameters are drawn with lidc"
             raise InputError("diameters", str(len(self.diameters_mm)), expected)
@@ -197,10 +200,12 @@ def plan_nodules(
         anywhere = False
         if one.point_mm is not None:
             place = Ball(one.point_mm, one.diameter_mm)
-            check_in_scan(ct, one.point_mm)
+            with naming_row(one.row):
+                check_in_scan(ct, one.point_mm)
             doubt = placement.objection(place) if placement else None
             if doubt is not None and not request.force:
-                raise doubt
+                with naming_row(one.row):
+                    raise doubt
             if doubt is not None:
                 notes.append(str(doubt))
             anywhere = placement is None or not placement.is_in_lungs(one.point_mm)
@@ -212,18 +217,25 @@ def plan_nodules(
             try:
                 if one.is_drawn:
                     check(one)
-                place = placement.find(one.diameter_mm, own, site=request.site, clearance=request.clearance)
+                with naming_row(one.row):
+                    place = placement.find(one.diameter_mm, own, site=request.site, clearance=request.clearance)
             except InputError as error:
                 if not one.is_drawn:
                     raise
                 refused = error
                 notes.append(f"a nodule of {one.diameter_mm:.1f} mm, drawn from LIDC-IDRI, is left out: {error}")
                 continue
-        wanted.append(Wanted(place, one.attributes, anywhere, outline=one.outline))
+        wanted.append(Wanted(place, one.attributes, anywhere, outline=one.outline, row=one.row))
         methods.append(one.method)
     if not wanted and refused is not None:
         raise refused
     return InjectionPlan(tuple(wanted), tuple(methods), lungs, tuple(notes))
+
+
+def _check_points(points: Iterable[Point]) -> None:
+    for point in points:
+        if len(point) != 3 or not all(isfinite(c) for c in point):
+            raise InputError("place", repr(tuple(point)), "x, y and z in millimetres")
 
 
 def check_diameters(diameters_mm: Iterable[float]) -> None:

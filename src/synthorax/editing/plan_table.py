@@ -1,6 +1,7 @@
 """Reading a table of nodules to inject, one row for each: scan, place, diameter, ratings and method.
 
-    image         the scan: its path below the folder of scans, or the UID of its DICOM series; not needed for one scan
+    image         the scan: its path from the table's folder, or below the folder of scans, or the UID of its DICOM
+                  series; not needed for one scan
     center_x_mm, center_y_mm, center_z_mm   world millimetres, LPS; if empty, a place is found
     diameter_mm   longest chord in a slice
     malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), one number, or one for each reader; may be missing
@@ -12,6 +13,7 @@ Other columns of a `nodules.csv` are ignored, so that its nodules can be made ag
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from synthorax.annotations.nodule_table import CENTER, KNOWN
@@ -44,7 +46,7 @@ def read_plan(path: Path) -> dict[str, tuple[AskedNodule, ...]]:
     found: dict[str, list[AskedNodule]] = defaultdict(list)
     for line, row in enumerate(rows, start=2):
         try:
-            found[row.get("image", "").strip()].append(_asked(row))
+            found[row.get("image", "").strip()].append(replace(_asked(row), row=f"{path.name}, line {line}"))
         except ValueError as error:
             raise InputError(path, f"line {line}: {error}", "numbers, and three of them for a place") from error
     if len(found) > 1 and "" in found:

@@ -11,7 +11,6 @@ from types import MappingProxyType
 import numpy as np
 
 from synthorax.anatomy.lungs import Lungs
-from synthorax.anatomy.placement import Ball
 from synthorax.editing.edited import Edited
 from synthorax.editing.erase import Unwanted, erase_nodules, unwanted_of
 from synthorax.editing.inject import inject_nodules
@@ -93,13 +92,19 @@ def inject_by_each(
 
 
 def erase_scan(
-    scan: Scan, places: Sequence[Ball], method: Method, seed: int, labels: Volume | None = None, *, force: bool = False
+    scan: Scan,
+    places: Sequence[Unwanted],
+    method: Method,
+    seed: int,
+    labels: Volume | None = None,
+    *,
+    force: bool = False,
 ) -> Edited:
     """Erase nodules from a scan: those at given places, and those of a label map.
 
     Args:
         scan: HU as stored, on any axes; NaN voxels, outside the scanner's view, are kept.
-        places: places and diameters of nodules.
+        places: nodules, by their places and diameters.
         method: erases nodules.
         seed: the seed.
         labels: mask of further nodules on the scan's grid, uint8.
@@ -109,7 +114,7 @@ def erase_scan(
         InputError: see `erase_nodules`.
     """
     known = [] if labels is None else unwanted_of(orient(labels, "LPS"))
-    unwanted = [*(Unwanted(place) for place in places), *known]
+    unwanted = [*places, *known]
 
     def edit(upright: Volume) -> Edited:
         return erase_nodules(upright, unwanted, method, seed_in_scan(seed, upright), force=force)
