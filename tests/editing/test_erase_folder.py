@@ -118,7 +118,7 @@ def test_a_table_says_which_nodules_of_which_scans(ill, folder, tmp_path):
     assert np.median(ct[ill.mask.voxels == 1]) < -800
     assert (ct == ill.ct.voxels)[ill.mask.voxels == 2].all()
     write_table(tmp_path / "nowhere.csv", [row | {"center_x_mm": "", "center_y_mm": "", "center_z_mm": ""}])
-    with pytest.raises(InputError, match="nowhere.csv, line 2, place: found none"):
+    with pytest.raises(InputError, match=r"nowhere\.csv, line 2, place: found none"):
         sx.erase_folder(folder, tmp_path / "none", Healer(), plan=tmp_path / "nowhere.csv", workers=1)
 
 
