@@ -199,12 +199,16 @@ def _samples(path: Path) -> dict[str, Any]:
 
 def _dicom(path: Path) -> dict[str, Any]:
     from synthorax.io.dicom import find_series, read_series_files
+    from synthorax.provenance import fingerprint, synthetic_patient
 
     found = find_series(path)
     made: list[dict[str, Any]] = []
     for series in found:
         row: dict[str, Any] = {"uid": series.key, "patient_id": series.patient_id, "modality": series.modality}
         row |= {"description": series.description, "files": len(series.files)}
+        if series.modality == "CT":
+            patient = series.patient_id or series.study_uid or series.uid
+            row |= {"patient_id_in_results": synthetic_patient(patient), "series_uid_sha256": fingerprint(series.uid)}
         if series.apart:
             row["apart"] = f"{series.apart} in {series.files[0].parent}"
         if series.is_localizer:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from synthorax.io.scans import Scan
 
 Planned = TypeVar("Planned")
+SERIES_DIGITS = 8
+"""Hexadecimal digits of the hash of a series UID in the name of a case."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,16 @@ class ScanCase:
 def scan_cases(sources: Sequence[Source], folder: Path, keep_identity: bool) -> tuple[list[ScanCase], dict[str, str]]:
     """Return the scans among some sources, and the reasons why the others are not scans by case id.
 
-    The case of a DICOM series is named after its synthetic patient, or after its patient if the identity is kept; the
-    case of an image has the image's name.
+    The case of a DICOM series is named after its synthetic patient, or after its patient if the identity is kept; if
+    the patient has several series, the start of the hash of the series UID follows. The case of an image has the
+    image's name.
     """
+    from collections import Counter
+
     from synthorax.datasets.case_ids import case_ids
     from synthorax.datasets.discovery import masks_by_name
     from synthorax.datasets.sources import ScanSource, TableSource, Unreadable
-    from synthorax.provenance import synthetic_patient
+    from synthorax.provenance import fingerprint, synthetic_patient
 
     scans = [source for source in sources if isinstance(source, ScanSource | TableSource)]
     failed = {
@@ -54,11 +59,14 @@ def scan_cases(sources: Sequence[Source], folder: Path, keep_identity: bool) -> 
         if (of := masks.get(scan.files.path)) is not None:
             failed[scan.case_id] = f"it looks like a mask of {of.name}, and is not used, as no nodules.csv names it"
     scans = [scan for scan in scans if scan.files.path not in masks]
+    often = Counter(scan.files.stem for scan in scans if scan.files.files)
     stems, paths = [], []
     for scan in scans:
-        is_series = bool(scan.files.files)
-        patient = scan.files.patient_id or scan.files.series_uid
-        stems.append((patient if keep_identity else synthetic_patient(patient)) if is_series else scan.files.stem)
+        is_series, stem = bool(scan.files.files), scan.files.stem
+        if is_series:
+            which = f"-{fingerprint(scan.files.series_uid)[:SERIES_DIGITS]}" if often[stem] > 1 else ""
+            stem = (stem if keep_identity else synthetic_patient(stem)) + which
+        stems.append(stem)
         paths.append(None if is_series else scan.files.path.relative_to(folder if folder.is_dir() else folder.parent))
     names = [scan.files.series_uid or str(path) for scan, path in zip(scans, paths, strict=True)]
     return [ScanCase(*one) for one in zip(case_ids(stems, paths), scans, names, strict=True)], failed

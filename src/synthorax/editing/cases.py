@@ -161,7 +161,7 @@ def collected(
         content = read_mapping(out / case_id / MANIFEST)
         lineages.append(Lineage.from_row(content["lineage"]))
         all_notes += [f"{case_id}: {note}" for note in content["notes"]]
-        kept = ("seed", "patient_id", "files", "nodules", "erased", "region_voxels")
+        kept = ("seed", "patient_id", "source", "files", "nodules", "erased", "region_voxels")
         entries.append({"case": case_id, **{name: content[name] for name in kept if name in content}})
         erased += len(content.get("erased", ()))
         table = out / case_id / NODULE_TABLE

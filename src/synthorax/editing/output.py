@@ -203,11 +203,12 @@ def _earlier(edited: Edited) -> list[Nodule]:
 
 
 def _about_source(source: Scan | None, keep_identity: bool) -> dict[str, str]:
-    """Return name and hash of an image, or the UID of a DICOM series; nothing of a series without `keep_identity`."""
-    if source is None or (source.dicom is not None and not keep_identity):
+    """Return name and hash of an image; of a DICOM series the hash of its UID, and with `keep_identity` the UID too."""
+    if source is None:
         return {}
     if source.dicom is not None:
-        return {"series_uid": source.series_uid}
+        hashed = {"series_uid_sha256": fingerprint(source.series_uid)} if source.series_uid else {}
+        return hashed | ({"series_uid": source.series_uid} if keep_identity else {})
     return {} if source.path is None else {"name": source.path.name, "sha256": sha256(source.path)}
 
 
