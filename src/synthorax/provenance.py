@@ -21,7 +21,7 @@ MANIFEST = "manifest.json"
 SYNTHETIC_PATIENT = "SYNTHETIC-"
 """Prefix of the patient id of a synthetic scan; the key of the patient it was made from follows."""
 ANONYMOUS_PATIENT = "ANONYMOUS-"
-"""Prefix of the patient id of a real scan that was written without identity; the patient's key follows."""
+"""Prefix of the patient id of a real scan that was written without identity; the patient's pseudonym follows."""
 KEY_DIGITS = 12
 """Hexadecimal digits of a patient's key."""
 SEEN_BEFORE = "seen_before"
@@ -52,7 +52,9 @@ class Origin:
 
 
 def patient_key(patient_id: str) -> str:
-    """Return a name for a patient that hides the identity: 12 hexadecimal digits of the SHA-256 of the patient id.
+    """Return a pseudonym of a patient: 12 hexadecimal digits of the SHA-256 of the patient id.
+
+    It is not anonymous: the hash has no secret, so whoever has a list of patient ids can compute the keys and compare.
 
     A synthetic or anonymous patient has the key of the patient that it was made from, so that a scan injected twice
     still belongs to its first source. Spaces around the id do not count. An empty id has an empty key.

@@ -89,7 +89,8 @@ def erase(
     force
         Turn errors about a doubtful scan, or a place without a visible nodule, into warnings.
     keep_identity
-        Keep the patient and study of a DICOM series in its header.
+        Keep the patient and study of a DICOM series in its header. By default the patient id is a pseudonym, which
+        whoever has a list of patient ids can compute.
     overwrite
         Replace a folder that an earlier call wrote.
     json

@@ -112,7 +112,8 @@ def inject(
     force
         Turn errors about a doubtful place or scan into warnings.
     keep_identity
-        Keep the patient and study of a DICOM series in its header.
+        Keep the patient and study of a DICOM series in its header. By default the patient id is a pseudonym, which
+        whoever has a list of patient ids can compute.
     overwrite
         Replace a folder that an earlier call wrote.
     json
