@@ -196,6 +196,22 @@ def read_scan_given(scan: str | Path | Scan | Volume, series: str | None, force:
         return Scan(scan, notes=(str(doubt),))
 
 
+def as_patients(scan: Scan, patient: str, keep_identity: bool) -> Scan:
+    """Return a scan as a scan of the patient that the caller names; as it is if no patient is named.
+
+    Raises:
+        InputError: a patient is named for a DICOM series that keeps its identity.
+    """
+    if not patient.strip():
+        return scan
+    if scan.dicom is None:
+        return replace(scan, patient_id=patient)
+    if keep_identity:
+        expected = "one of the two, since the series keeps its own patient"
+        raise InputError("patient", "given with keep_identity", expected)
+    return replace(scan, patient_id=patient, dicom=replace(scan.dicom, patient_id=patient))
+
+
 def labels_given(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple[str, ...]]:
     """Return a mask as uint8 labels on the grid of a scan, and notes on how it was fitted to the grid.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from synthorax.api.earlier_edits import earlier_edits
 from synthorax.api.edit_requests import (
     LungFinderName,
+    as_patients,
     finder_of,
     method_of,
     methods_of_plan,
@@ -57,6 +58,7 @@ def inject(
     series: str | None = None,
     force: bool = False,
     out: str | Path | None = None,
+    patient: str = "",
     keep_identity: bool = False,
     overwrite: bool = False,
     device: str = "cpu",
@@ -90,6 +92,8 @@ def inject(
         series: UID of a DICOM series, or the end of it, if the folder has several.
         force: turn errors about a doubtful place or scan into notes of the result.
         out: folder to write: the scan in its own format, nodule mask, edit region, nodules.csv and manifest.json.
+        patient: id of the scan's patient, after whom the synthetic patient is named. By default it is the PatientID of
+            a DICOM series, and for an image the patient of the manifest beside it or the name of the file.
         keep_identity: keep the patient and study of a DICOM series in its header.
         overwrite: replace a folder that an earlier call wrote.
         device: device of a model's networks.
@@ -123,7 +127,7 @@ def inject(
         request = request_of(points_of(at_mm), auto, diameter_mm, attributes, site, clearance, force, planned)
     finder = finder_of(lungs)
     chosen = method_of(method, "injects", options, device)
-    source = read_scan_given(scan, series, force)
+    source = as_patients(read_scan_given(scan, series, force), patient, keep_identity)
     placed: tuple[str, ...] = ()
     if outlines is not None:
         planned, placed = outlined_in(outlines, source.ct, attributes, planned)
@@ -151,6 +155,7 @@ def erase(
     series: str | None = None,
     force: bool = False,
     out: str | Path | None = None,
+    patient: str = "",
     keep_identity: bool = False,
     overwrite: bool = False,
     device: str = "cpu",
@@ -169,7 +174,7 @@ def erase(
             scan's folder are removed.
         seed: seed of the lung that replaces the nodules.
         out: folder to write: the scan in its own format, edit region and manifest.json.
-        series, force, keep_identity, overwrite, device, options: as in `inject`.
+        series, force, patient, keep_identity, overwrite, device, options: as in `inject`.
 
     Returns:
         The edited CT, the mask of the edit region on its grid, the nodules that were removed, and notes.
@@ -196,7 +201,7 @@ def erase(
         raise InputError("diameters", str(len(diameters)), f"1, or {len(points)}, one for each place")
     planned = () if plan is None else planned_balls(planned_of_one_scan(Path(plan)))
     chosen = method_of(method, "erases", options, device)
-    source = read_scan_given(scan, series, force)
+    source = as_patients(read_scan_given(scan, series, force), patient, keep_identity)
     balls = zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)
     places = [*(Unwanted(Ball(*one)) for one in balls), *planned]
     known = KnownNodules() if places and labels is None else known_nodules(source, labels)

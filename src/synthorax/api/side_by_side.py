@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from synthorax.api.earlier_edits import earlier_edits
 from synthorax.api.edit_requests import (
     LungFinderName,
+    as_patients,
     finder_of,
     method_of,
     points_of,
@@ -55,6 +56,7 @@ def inject_each(
     series: str | None = None,
     force: bool = False,
     out: str | Path | None = None,
+    patient: str = "",
     keep_identity: bool = False,
     overwrite: bool = False,
     device: str = "cpu",
@@ -68,7 +70,7 @@ def inject_each(
         out: folder to write: a folder for each method, as `inject` writes it, and nodules.csv, manifest.json and a
             picture of all nodules.
         at_mm, auto, diameter_mm, attributes, seed, site, clearance, labels: as in `inject`.
-        lungs, series, force, keep_identity, overwrite, device, options: as in `inject`.
+        lungs, series, force, patient, keep_identity, overwrite, device, options: as in `inject`.
 
     Returns:
         The result of each method, by the method's name.
@@ -88,7 +90,7 @@ def inject_each(
     chosen = methods_by_name(methods, options, device)
     for method in chosen.values():
         check_heeds(method, [request.attributes])
-    source = read_scan_given(scan, series, force)
+    source = as_patients(read_scan_given(scan, series, force), patient, keep_identity)
     known = known_nodules(source, labels)
     made = inject_by_each(source, request, [*chosen.values()], seed, finder, known.labels)
     earlier = earlier_edits(source)

@@ -27,6 +27,8 @@ from synthorax.screen import say, warn
 
 Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True, group=NODULE_FLAGS)]
 """Places of nodules, an option that may be repeated; negative numbers are allowed."""
+OF_A_FOLDER = "--patient-from, which finds the patient of each scan; or one scan, by its path or --series"
+"""What an error expects instead of `--patient` for a folder of scans."""
 
 
 @Parameter(name="*", group=FOLDER_FLAGS)
@@ -55,8 +57,9 @@ class OfFolder:
             InputError: one of the flags was given.
         """
         other_than_auto = None if self.patient_from == "auto" else self.patient_from
-        given = {"--workers": self.workers is not None, "--cluster": self.cluster, "--patient-from": other_than_auto}
+        given = {"--workers": self.workers is not None, "--cluster": self.cluster}
         refuse_given(given, "one scan", "a folder of several scans")
+        refuse_given({"--patient-from": other_than_auto}, "one scan", "--patient ID, or a folder of several scans")
 
 
 def with_method(

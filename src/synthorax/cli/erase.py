@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from synthorax import api
 from synthorax.api.edit_requests import recorded_options
 from synthorax.api.folders import holds_scans
-from synthorax.cli.editing import OfFolder, Several, refuse_given, scan_to_edit, tell_folder, with_method
+from synthorax.cli.editing import OF_A_FOLDER, OfFolder, Several, refuse_given, scan_to_edit, tell_folder, with_method
 from synthorax.cli.options import (
     DIAMETERS,
     NODULE_FLAGS,
@@ -50,6 +50,7 @@ def erase(
     of_folder: OfFolder | None = None,
     device: Device = "cpu",
     force: bool = False,
+    patient: Annotated[str, Parameter(group=OUTPUT_FLAGS)] = "",
     keep_identity: Annotated[bool, Parameter(group=OUTPUT_FLAGS)] = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -88,6 +89,9 @@ def erase(
         cpu, cuda, or auto for cuda if there is a GPU.
     force
         Turn errors about a doubtful scan, or a place without a visible nodule, into warnings.
+    patient
+        Id of the patient of a single scan; by default the PatientID of a DICOM series, or the name of an image. Two
+        images with one name, such as p1/ct.nii.gz and p2/ct.nii.gz, need it to be of two patients.
     keep_identity
         Keep the patient and study of a DICOM series in its header. By default the patient id is a pseudonym, which
         whoever has a list of patient ids can compute.
@@ -106,13 +110,16 @@ def erase(
     if series is None and holds_scans(scan):
         of_one = {"--at": at, "--voxel": voxel, "--diameter": diameter, "--nodules": nodules}
         refuse_given(of_one, "a folder of several scans", "a nodules.csv in it, or --plan; or one scan, or --series")
+        refuse_given({"--patient": patient}, "a folder of several scans", OF_A_FOLDER)
         return tell_folder(api.erase_folder(scan, out, method, **shared, **vars(of_folder)), json)
     of_folder.check_not_given()
     beside = (nodules, plan, *own.values())
     with scan_to_edit(
         scan, out, beside=beside, at=at, voxel=voxel, series=series, force=force, overwrite=overwrite
     ) as (read, points):
-        made = api.erase(read, method, at_mm=points, diameter_mm=diameters, labels=nodules, out=out, **shared)
+        made = api.erase(
+            read, method, at_mm=points, diameter_mm=diameters, labels=nodules, patient=patient, out=out, **shared
+        )
     for note in made.notes:
         warn(note)
     if json:

@@ -13,7 +13,16 @@ from synthorax import api
 from synthorax.api.edit_requests import LungFinderName, recorded_options
 from synthorax.api.folders import holds_scans
 from synthorax.cli.attributes import Attributes
-from synthorax.cli.editing import OfFolder, Several, named_methods, refuse_given, scan_to_edit, tell_folder, with_method
+from synthorax.cli.editing import (
+    OF_A_FOLDER,
+    OfFolder,
+    Several,
+    named_methods,
+    refuse_given,
+    scan_to_edit,
+    tell_folder,
+    with_method,
+)
 from synthorax.cli.options import (
     DIAMETERS,
     NODULE_FLAGS,
@@ -63,6 +72,7 @@ def inject(
     of_folder: OfFolder | None = None,
     device: Device = "cpu",
     force: bool = False,
+    patient: Annotated[str, Parameter(group=OUTPUT_FLAGS)] = "",
     keep_identity: Annotated[bool, Parameter(group=OUTPUT_FLAGS)] = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -111,6 +121,9 @@ def inject(
         Device of a model: cpu, cuda, or auto for cuda if there is a GPU.
     force
         Turn errors about a doubtful place or scan into warnings.
+    patient
+        Id of the patient of a single scan; by default the PatientID of a DICOM series, or the name of an image. Two
+        images with one name, such as p1/ct.nii.gz and p2/ct.nii.gz, need it to be of two patients.
     keep_identity
         Keep the patient and study of a DICOM series in its header. By default the patient id is a pseudonym, which
         whoever has a list of patient ids can compute.
@@ -143,6 +156,7 @@ def inject(
     if series is None and holds_scans(scan):
         of_one = {"--at": at, "--voxel": voxel, "--nodules": nodules, "--outlines": outlines}
         refuse_given(of_one, "a folder of several scans", "--auto or --plan; or one scan, by its path or --series")
+        refuse_given({"--patient": patient}, "a folder of several scans", OF_A_FOLDER)
         by = methods if len(methods) > 1 else method
         return tell_folder(api.inject_folder(scan, out, by, plan=plan, **shared, **vars(of_folder)), json)
     of_folder.check_not_given()
@@ -151,9 +165,9 @@ def inject(
         scan, out, beside=beside, at=at, voxel=voxel, series=series, force=force, overwrite=overwrite
     ) as (read, points):
         if len(methods) > 1:
-            edited = api.inject_each(read, methods, at_mm=points, labels=nodules, out=out, **shared)
+            edited = api.inject_each(read, methods, at_mm=points, labels=nodules, patient=patient, out=out, **shared)
         else:
-            asked: dict[str, Any] = {"at_mm": points, "plan": plan, "outlines": outlines}
+            asked: dict[str, Any] = {"at_mm": points, "plan": plan, "outlines": outlines, "patient": patient}
             edited = {"": api.inject(read, method, labels=nodules, out=out, **asked, **shared)}
     for name, made in edited.items():
         for note in made.notes:

@@ -138,6 +138,11 @@ class Manifests:
         source = self.of(scan.parent).get("source")
         return (str(source.get("name", "")), str(source.get("sha256", ""))) if isinstance(source, dict) else ("", "")
 
+    def patient_of(self, scan: Path) -> str:
+        """Return the patient id of a scan in the manifest beside it; empty if there is none."""
+        home = self.home(scan)
+        return str(self.of(home).get("patient_id") or "") if home else ""
+
     def _listed(self, home: Path) -> dict[Path, Sample]:
         """Map each file of the CT samples that the manifest of a folder lists to its sample."""
         samples = self.of(home).get("samples")

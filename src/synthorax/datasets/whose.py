@@ -16,7 +16,7 @@ from synthorax.datasets.sources import Files, Whose
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
 from synthorax.io.images import image_stem
-from synthorax.provenance import SYNTHETIC_PATIENT, sha256, synthetic_patient
+from synthorax.provenance import sha256, synthetic_patient
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def whose_scans(
     sources = [("", "") if files.files else manifests.source_of(files.path) for files in scans]
     if patient_from == "auto":
         for i, (name, _) in enumerate(sources):
-            given[i] = given[i] or (synthetic_patient(image_stem(name)) if name else "")
+            named = manifests.patient_of(scans[i].path) or synthetic_patient(image_stem(name)) if name else ""
+            given[i] = given[i] or named
     asked = [i for i, patient in enumerate(given) if not patient]
     found, notes = tell_patients_apart([people[i] for i in asked], patient_from)
     patients = list(given)
@@ -133,10 +134,13 @@ def _originals(scans: Sequence[Files], sources: Sequence[tuple[str, str]]) -> di
 def _namesakes(
     patients: Sequence[str], sources: Sequence[tuple[str, str]], originals: Mapping[int, int]
 ) -> dict[int, str]:
-    """Return new patient ids for synthetic scans whose sources have one name, like `image.nii.gz`, but other bytes."""
+    """Return new patient ids for synthetic scans whose sources have one name, like `image.nii.gz`, but other bytes.
+
+    A patient that is not named after a file, but was stated, keeps all scans.
+    """
     hashes: dict[str, set[str]] = defaultdict(set)
-    for i, (patient, (_, digest)) in enumerate(zip(patients, sources, strict=True)):
-        if digest and i not in originals and patient.startswith(SYNTHETIC_PATIENT):
+    for i, (patient, (name, digest)) in enumerate(zip(patients, sources, strict=True)):
+        if digest and i not in originals and patient == synthetic_patient(image_stem(name)):
             hashes[patient].add(digest)
     return {
         i: synthetic_patient(f"{patient} {sources[i][1]}")

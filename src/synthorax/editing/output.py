@@ -169,8 +169,8 @@ def _write_images(
 def _synthetic_patient_of(source: Scan | None, patient_id: str) -> str:
     """Return the patient id of a scan made from an image, or from a series that is written as images.
 
-    An image's name is its patient, as `prepare` has it, unless `patient_id` or the folder of an injection names
-    another; voxels without a file are known by their hash.
+    An image's name is its patient, as `prepare` has it, unless `patient_id`, the scan or the folder of an injection
+    names another; voxels without a file are known by their hash.
     """
     if patient_id or (source is not None and source.dicom is not None):
         return synthetic_patient(patient_id or source.dicom.patient)  # type: ignore[union-attr]
@@ -181,6 +181,8 @@ def _synthetic_patient_of(source: Scan | None, patient_id: str) -> str:
         beside = read_mapping(source.path.parent / MANIFEST)
         if beside["files"]["scan"] == source.path.name and beside["patient_id"]:
             return synthetic_patient(str(beside["patient_id"]))
+    if source is not None and source.patient_id:
+        return synthetic_patient(source.patient_id)
     except (InputError, LookupError, TypeError):
         pass  # the folder is not that of an injection
     return synthetic_patient(image_stem(source.path.name))

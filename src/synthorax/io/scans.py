@@ -31,7 +31,7 @@ class Scan:
 
     Attributes:
         ct: HU [z, y, x]; int16, or the stored type if it was read `as_stored`.
-        patient_id, series_uid: ids of a DICOM series; empty for an image.
+        patient_id, series_uid: ids of a DICOM series; empty for an image, unless its caller knows the patient.
         dicom: the DICOM series; None for an image.
         notes: repairs and doubts, a sentence each.
         path: the file or folder; None for a scan that was not read from one.
