@@ -54,7 +54,7 @@ def verify(path: str | Path) -> list[FoundMark]:
 
 
 def info(path: str | Path, *, check: bool = False, draw: str | Path | None = None) -> dict[str, Any]:
-    """Return what a store, run folder, bundled model, folder of samples, scan, mask or array holds.
+    """Return what a store, run folder, bundled model, result, scan, folder of scans, mask, table or array holds.
 
     Args:
         path: file or folder, or the name of a bundled model.
@@ -70,6 +70,7 @@ def info(path: str | Path, *, check: bool = False, draw: str | Path | None = Non
         OutputError: the picture cannot be written.
     """
     from synthorax import hub
+    from synthorax.api.about_results import result_facts, table_or_manifest, unfinished
     from synthorax.datasets.scan_folder import is_scan_folder, rows_of
     from synthorax.datasets.store import is_store
     from synthorax.io.walk import check_listed
@@ -94,11 +95,13 @@ def info(path: str | Path, *, check: bool = False, draw: str | Path | None = Non
         if (path / CONFIG).is_file():
             return _run(path)
         if (path / MANIFEST).is_file():
-            return _samples(path)
+            return result_facts(path)
         if is_scan_folder(path):
             return {"holds": "samples that were not finished", "samples": len(rows_of(path))}
-        return _dicom(path)
-    return _file(path)
+        if (stopped := unfinished(path)) is not None:
+            return stopped
+        return _scans(path)
+    return table_or_manifest(path) or _file(path)
 
 
 def _store(path: Path, check: bool) -> dict[str, Any]:
@@ -187,14 +190,24 @@ def _counted(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _samples(path: Path) -> dict[str, Any]:
-    from synthorax.io.mappings import read_mapping
+def _scans(path: Path) -> dict[str, Any]:
+    """Return what a folder of DICOM series or of images holds; of one with both, the series and the number of images.
 
-    manifest = read_mapping(path / MANIFEST, "manifest")
-    samples = manifest.pop("samples", None)
-    return {"holds": "samples" if samples is not None else "data", **manifest} | (
-        {"samples": len(samples)} if samples is not None else {}
-    )
+    Raises:
+        InputError: it has neither.
+    """
+    from synthorax.api.about_results import scans_facts
+    from synthorax.io.images import is_image
+    from synthorax.io.walk import files_below
+
+    images = [file for file in files_below(path) if is_image(file)]
+    try:
+        found = _dicom(path)
+    except InputError:
+        if images:
+            return scans_facts(path, images)
+        raise
+    return found | ({"images": len(images)} if images else {})
 
 
 def _dicom(path: Path) -> dict[str, Any]:
@@ -254,7 +267,7 @@ def _file(path: Path) -> dict[str, Any]:
                 about["unusable"] = str(error)
         return {"holds": "DICOM file", **about, "synthetic": read_mark(header)}
     found = not_regular(path) or what_is(path) or "a file of no known kind"
-    raise InputError(path, found, "a store, run, folder of samples, scan, mask or array")
+    raise InputError(path, found, "a store, run, result, scan, mask, nodules.csv or array")
 
 
 def _segmentation(path: Path) -> dict[str, Any]:

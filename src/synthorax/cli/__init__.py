@@ -49,7 +49,7 @@ VERBS = {
         "study:fidelity",
     ),
     "export": ("Write a store or folder of samples in the layout of nnU-Net or MONAI.", "export:export"),
-    "info": ("Show what a store, run, model, folder of samples, scan or mask holds.", "about:info"),
+    "info": ("Show what a store, run, model, result, scan, folder of scans or table holds.", "about:info"),
     "verify": ("Check whether a file or folder is marked as synthetic.", "about:verify"),
     "models": ("List the models that come with the package.", "about:models"),
     "doctor": ("Check this machine: packages, memory, GPU, disk, speed.", "about:doctor"),

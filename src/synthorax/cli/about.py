@@ -25,7 +25,7 @@ def info(
     draw: Path | None = None,
     json: Json = False,
 ) -> None:
-    """Show what a store, run folder, folder of samples, scan, mask or array holds, or a bundled model's card.
+    """Show what a store, run folder, result, scan, folder of scans, mask, table or array holds, or a model's card.
 
     Parameters
     ----------
