@@ -77,8 +77,8 @@ def test_an_erased_scan_is_written_without_a_mask_and_is_no_scan_without_nodules
     write_image(tmp_path / "ill.nii.gz", ill.ct)
     write_ct_series(tmp_path / "series", ill.ct, mark=None)
     for source, files in (
-        ("ill.nii.gz", {"ill.nii.gz", "ill_region.nii.gz", "manifest.json"}),
-        ("series", {"ct", "region.dcm", "manifest.json"}),
+        ("ill.nii.gz", {"ill.nii.gz", "ill_region.nii.gz", "before-after.png", "manifest.json"}),
+        ("series", {"ct", "region.dcm", "before-after.png", "manifest.json"}),
     ):
         out = tmp_path / f"healed-{source}"
         made = sx.erase(tmp_path / source, Eraser(), at_mm=ill.nodules[0].center_mm, diameter_mm=12, out=out)

@@ -340,7 +340,7 @@ def test_nifti_comes_back_as_nifti_with_everything_beside_it(nifti, ct, tmp_path
     assert main(command) == 0
     out = tmp_path / "new"
     names = {"chest.nii.gz", "chest_mask.nii.gz", "chest_region.nii.gz", "nodules.csv", "manifest.json"}
-    assert {path.name for path in out.iterdir()} - {OWNER} == names
+    assert {path.name for path in out.iterdir()} - {OWNER} == names | {"before-after.png"}
     made, mask, region = (read_image(out / name) for name in sorted(names) if name.endswith(".gz"))
     assert np.allclose(made.affine, ct.affine, atol=1e-4)
     assert (made.voxels == ct.voxels)[region.voxels == 0].all()
@@ -393,6 +393,7 @@ def test_dicom_comes_back_as_dicom_with_segmentations(ct, tmp_path, capsys):
         "mask.dcm",
         "region.dcm",
         "nodules.csv",
+        "before-after.png",
         "manifest.json",
     }
     before, after = read_scan(tmp_path / "dicom"), read_scan(out / "ct")

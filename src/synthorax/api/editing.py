@@ -228,10 +228,11 @@ def write_one(
     alone: bool = True,
     layout: EditedLayout = "as read",
 ) -> Edited:
-    """Write an edited scan, and return it with notes on the header elements that a DICOM series keeps.
+    """Write an edited scan with a picture, and return it with notes on the elements that a DICOM header keeps.
 
     The arguments are those of `editing.output.write_edited`.
     """
+    from synthorax.api.side_by_side import draw_sites
     from synthorax.editing.output import write_edited
     from synthorax.io.dicom_kept import kept_elements
     from synthorax.provenance import Origin
@@ -249,5 +250,6 @@ def write_one(
         overwrite=overwrite,
         alone=alone,
         layout=layout,
+        picture=(lambda file: draw_sites(file, source.ct, {"after": edited})) if edited.nodules else None,
     )
     return edited

@@ -143,7 +143,7 @@ def write_each(
     left = kept_elements(source.dicom, keep_identity=keep_identity)[1] if source.dicom else ()
 
     def picture(file: Path) -> None:
-        _draw(file, source.ct, edited)
+        draw_sites(file, source.ct, edited)
 
     write_side_by_side(
         out,
@@ -159,8 +159,14 @@ def write_each(
     )
 
 
-def _draw(file: Path, before: Volume, edited: Mapping[str, Edited]) -> None:
-    """Draw a row for each site: the slice through its middle, before, and after each method with its outline."""
+def draw_sites(file: Path, before: Volume, edited: Mapping[str, Edited]) -> None:
+    """Draw a row for each site: the slice through its middle, before, and after each edit with the nodule's outline.
+
+    Args:
+        file: PNG file to write.
+        before: the scan before the edits.
+        edited: caption of each edit to its result; all have the same sites.
+    """
     import numpy as np
 
     from synthorax.figures import REAL, SYNTHETIC, Slice, ct_slices
@@ -173,12 +179,14 @@ def _draw(file: Path, before: Volume, edited: Mapping[str, Edited]) -> None:
     first = next(iter(edited.values()))
     for i, nodule in enumerate(first.nodules[:MOST_PICTURED]):
         z, y, x = np.rint(whole.to_voxel(nodule.center_mm)).astype(int).tolist()
-        wide = max(PICTURED_MM, 2 * float(nodule.extra["wanted_diameter_mm"]))
+        diameter_mm = float(nodule.extra.get("wanted_diameter_mm") or nodule.attributes.diameter_mm or 0)
+        wide = max(PICTURED_MM, 2 * diameter_mm)
         half = int(np.ceil(wide / whole.spacing_mm[2]))
-        caption = f"{float(nodule.extra['wanted_diameter_mm']):.3g} mm, {BEFORE}"
+        caption = f"{diameter_mm:.3g} mm, {BEFORE}"
         panels.append(Slice(whole.voxels[z], none, caption, (y, x), REAL, half))
         for name, one in edited.items():
             hu, mask = (voxels[z] for voxels in volumes[name])
-            panels.append(Slice(hu, mask == one.nodules[i].label, name, (y, x), SYNTHETIC, half))
+            outlined = mask == one.nodules[i].label if one.kind == "inject" else none
+            panels.append(Slice(hu, outlined, name, (y, x), SYNTHETIC, half))
     figure = ct_slices(panels, half=half, columns=1 + len(edited))
     figure.savefig(file, format="png")

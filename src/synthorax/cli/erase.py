@@ -125,5 +125,5 @@ def erase(
     if json:
         print(dumps([nodule.row() for nodule in made.nodules]))
     else:
-        say(f"{out}: {len(made.nodules)} nodules removed; scan, region and manifest")
+        say(f"{out}: {len(made.nodules)} nodules removed; scan, region, picture and manifest")
     return 0

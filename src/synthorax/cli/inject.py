@@ -183,7 +183,7 @@ def inject(
     each = (
         "for each method scan, mask, region and manifest; a picture"
         if len(edited) > 1
-        else "scan, mask, region and manifest"
+        else "scan, mask, region, picture and manifest"
     )
     say(f"{out}: {each}")
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,8 @@ from synthorax.provenance import MANIFEST, Origin, fingerprint, sha256, syntheti
 from synthorax.volume import Volume
 
 SERIES = "ct"
+BEFORE_AFTER = "before-after.png"
+"""File name of the picture of the nodules before and after the edit."""
 EditedLayout = Literal["as read", "images", "dicom"]
 """Files of an edited scan: as its source came; images; or a DICOM series with segmentations."""
 
@@ -40,6 +42,7 @@ def write_edited(
     overwrite: bool = False,
     alone: bool = True,
     layout: EditedLayout = "as read",
+    picture: Callable[[Path], None] | None = None,
 ) -> None:
     """Write an edited scan, all or nothing.
 
@@ -61,6 +64,7 @@ def write_edited(
         overwrite: replace a folder that an earlier call wrote.
         alone: see `atomic_folder`.
         layout: layout of the files. A DICOM series that is written as images keeps nothing of its header.
+        picture: function that writes a picture of the nodules to a file; None for no picture.
 
     Raises:
         InputError: the folder holds something else.
@@ -79,6 +83,9 @@ def write_edited(
         else:
             files, masks = _write_images(folder, edited, region, origin, None if came_as_dicom else source)
             patient = _synthetic_patient_of(source, patient_id)
+        if picture is not None:
+            picture(folder / BEFORE_AFTER)
+            files["picture"] = BEFORE_AFTER
         if edited.kind == "inject":
             write_table(folder / NODULE_TABLE, _rows(nodules, files, masks, patient))
         manifest = {
@@ -174,6 +181,8 @@ def _synthetic_patient_of(source: Scan | None, patient_id: str) -> str:
     """
     if patient_id or (source is not None and source.dicom is not None):
         return synthetic_patient(patient_id or source.dicom.patient)  # type: ignore[union-attr]
+    if source is not None and source.patient_id:
+        return synthetic_patient(source.patient_id)
     if source is None or source.path is None:
         voxels = b"" if source is None else np.ascontiguousarray(source.ct.voxels).tobytes()
         return synthetic_patient(fingerprint(voxels))
@@ -181,8 +190,6 @@ def _synthetic_patient_of(source: Scan | None, patient_id: str) -> str:
         beside = read_mapping(source.path.parent / MANIFEST)
         if beside["files"]["scan"] == source.path.name and beside["patient_id"]:
             return synthetic_patient(str(beside["patient_id"]))
-    if source is not None and source.patient_id:
-        return synthetic_patient(source.patient_id)
     except (InputError, LookupError, TypeError):
         pass  # the folder is not that of an injection
     return synthetic_patient(image_stem(source.path.name))
