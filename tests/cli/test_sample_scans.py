@@ -95,7 +95,7 @@ def test_more_scans_join_those_that_are_there_and_other_requests_are_refused(tmp
     assert api.sample_scans(Chests(), 3, out).scans == 3
     with pytest.raises(InputError, match="3 scans of this request; expected -n 3 or more"):
         api.sample_scans(Chests(), 2, out)
-    with pytest.raises(InputError, match=r"scans of another request \(seed 0\)"):
+    with pytest.raises(InputError, match=r"scans of another request \(--seed was 0, now 1\)"):
         api.sample_scans(Chests(), 3, out, seed=1)
     api.sample_scans(Chests(), 1, out, seed=1, overwrite=True)
     assert [file.name for file in (out / "images").iterdir()] == ["00000.nii.gz"]

@@ -104,7 +104,7 @@ def test_a_stopped_call_takes_out_what_is_missing_and_injected_cases_are_not_tak
     sx.erase_folder(folder, out, Healer(), seed=5, workers=2)
     assert contents(out) == contents(healed.out)
     assert (out / "ann" / "ann.nii.gz").stat().st_mtime_ns == before
-    with pytest.raises(InputError, match="cases of another request \\(edit erase"):
+    with pytest.raises(InputError, match="cases of another request \\(the verb was erase, now inject\\)"):
         sx.inject_folder(folder, out, auto=1, diameter_mm=10, seed=5, workers=1)
 
 

@@ -128,7 +128,9 @@ def test_a_stopped_call_makes_only_the_cases_that_are_missing_and_another_reques
     assert sx.inject_folder(folder, out, Ball(), workers=1, **NODULES) == replace(made, out=out)
     assert contents(out) == contents(made.out)
     assert (out / "ann_ct" / "ct.nii.gz").stat().st_mtime_ns == before
-    with pytest.raises(InputError, match="cases of another request \\(seed 4\\); expected the same request, or --over"):
+    with pytest.raises(
+        InputError, match="cases of another request \\(--seed was 4, now 5\\); expected the same request, or --over"
+    ):
         sx.inject_folder(folder, out, Ball(), workers=1, **NODULES | {"seed": 5})
     assert contents(out) == contents(made.out)
     other = sx.inject_folder(folder, out, Ball(), workers=1, overwrite=True, **NODULES | {"seed": 5})

@@ -68,7 +68,10 @@ def export(
     kept = _with_every_nodule_known(items, unknown, report)
     kept = _that_fit(kept, layout, voxelless, report)
     if not kept:
-        raise InputError("export", f"no case to write ({'; '.join(report.notes) or 'there is none'})", "at least one")
+        found = f"no case to write, of {quantity(len(items), 'case')}" + f": {'; '.join(report.notes)}" * bool(
+            report.notes
+        )
+        raise InputError("export", found, "a store of scans whose nodules are all known and have masks")
     if small := sum(item.small for item in kept):
         report.notes.append(
             f"{small} marks of nodules too small to be outlined are not exported; their voxels become background"
@@ -95,8 +98,8 @@ def _with_every_nodule_known(items: Sequence[Item], unknown: str, report: Report
             report.notes.append(f"{reason}: {few(found)}; they are included, and unmarked nodules become background")
         elif found:
             report.notes.append(
-                f"left out, because {reason}: {few(found)} (prepare --annotated states that all are known; --unknown"
-                " include exports them, with unmarked nodules as background)"
+                f"left out, because {reason}: {few(found)}. If all are known, run `prepare` again with --annotated all"
+                " --overwrite; `export --unknown include` writes them with unmarked nodules as background"
             )
     return [item for item in items if unknown == "include" or item.annotated == "all"]
 

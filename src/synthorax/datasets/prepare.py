@@ -46,6 +46,7 @@ from synthorax.io.atomic import (
 )
 from synthorax.io.locks import clear_leftovers
 from synthorax.io.mappings import read_mapping
+from synthorax.io.requests import differing_options
 from synthorax.parallel import map_processes
 from synthorax.provenance import without_folders
 
@@ -175,7 +176,8 @@ def _check_may_prepare(out: Path, wanted: Mapping[str, Any], overwrite: bool) ->
     if begun is None:
         check_folder_is_free(out)
     elif begun != wanted and not overwrite:
-        raise InputError(out, f"a store of {_differences(begun, wanted)}", "the same request, or --overwrite")
+        other = differing_options(begun, wanted)
+        raise InputError(out, f"a store of another request ({other})", "the same request, or --overwrite")
 
 
 def _where(sources: Sequence[Source], out: Path, wanted: Mapping[str, Any], tissue: bool) -> Path:
@@ -295,8 +297,3 @@ def _begun(out: Path) -> dict[str, Any] | None:
     except InputError:
         return None
     return found if "synthorax" in found else None
-
-
-def _differences(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Return the entries of a request that differ from the wanted ones, with their values."""
-    return ", ".join(f"{k} {begun.get(k)}" for k in sorted({*begun, *wanted}) if begun.get(k) != wanted.get(k))

@@ -26,6 +26,7 @@ from synthorax.io.atomic import MARK, atomic_file, check_folder_is_free, other_t
 from synthorax.io.locks import clear_leftovers
 from synthorax.io.mappings import read_mapping
 from synthorax.io.nifti import NIFTI_SUFFIX, nifti_writer, write_nifti
+from synthorax.io.requests import differing_options
 from synthorax.io.tables import even_rows, write_table
 from synthorax.lineage import Lineage
 from synthorax.makers import ScanStream
@@ -82,7 +83,7 @@ def scans_begun(out: Path, request: Mapping[str, Any], n: int, overwrite: bool) 
             if any(out.iterdir()):
                 raise InputError(out, "a result of another kind", "an empty or new folder")
         elif begun != wanted and not overwrite:
-            other = ", ".join(f"{k} {begun.get(k)}" for k in sorted({*begun, *wanted}) if begun.get(k) != wanted.get(k))
+            other = differing_options(begun, wanted)
             raise InputError(out, f"scans of another request ({other})", "the same request, or --overwrite")
         for folder in (IMAGES_FOLDER, MASKS_FOLDER):
             clear_leftovers(out / folder)

@@ -23,6 +23,7 @@ from synthorax.io.atomic import (
 )
 from synthorax.io.locks import clear_leftovers
 from synthorax.io.mappings import read_mapping
+from synthorax.io.requests import differing_options
 from synthorax.io.tables import even_rows, read_table, write_table
 from synthorax.makers import Lineage
 from synthorax.provenance import MANIFEST, SYNTHETIC_MARK, write_manifest
@@ -103,7 +104,7 @@ def _begin(out: Path, wanted: Mapping[str, Any], keys: Mapping[str, str], overwr
     earlier = begun.pop("cases", {})
     wanted = json.loads(json.dumps(wanted))  # in the form in which it will be read again
     if begun and begun != wanted and not overwrite:
-        other = ", ".join(f"{k} {begun.get(k)}" for k in sorted({*begun, *wanted}) if begun.get(k) != wanted.get(k))
+        other = differing_options(begun, wanted)
         raise InputError(out, f"cases of another request ({other})", "the same request, or --overwrite")
     for case_id in earlier:
         if begun != wanted or keys.get(case_id) != earlier[case_id]:
