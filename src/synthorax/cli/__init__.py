@@ -152,7 +152,9 @@ def _run(arguments: Sequence[str]) -> int:
         )
         return _fail(text, 2)
     except CycloptsError as error:
-        return _fail(_of_options(error.__cause__) or " ".join(str(error).split()) + " Try --help.", 2)
+        from synthorax.cli.usage import usage_line
+
+        return _fail(_of_options(error.__cause__) or usage_line(error, arguments), 2)
     return code if isinstance(code, int) else 0
 
 
