@@ -130,6 +130,34 @@ def methods_of_plan(
     return others
 
 
+def check_heeded(
+    methods: Sequence[str | Path | Model | Method],
+    options: Mapping[str, Any],
+    attributes: NoduleAttributes | None,
+    plan: str | Path | None = None,
+    device: str = "cpu",
+) -> None:
+    """Check, before any scan is read, that methods take the ratings of a request; without ratings, load no method.
+
+    Args:
+        methods: methods that inject.
+        options: options of the methods.
+        attributes: ratings of all nodules.
+        plan: table of nodules with ratings of their own.
+        device: device of the methods' networks.
+
+    Raises:
+        InputError: there is no such method, or it does not take an attribute; names the row of the plan.
+    """
+    from synthorax.editing.plan_table import read_plan
+
+    planned = [] if plan is None else [one for rows in read_plan(Path(plan)).values() for one in rows]
+    if not (attributes or NoduleAttributes()).given() and not any(one.attributes.given() for one in planned):
+        return
+    for method in methods:
+        methods_of_plan(planned, method_of(method, "injects", options, device), device, attributes)
+
+
 def one_or_several(diameter_mm: float | Sequence[float]) -> tuple[float, ...]:
     """Return one diameter or several as a tuple."""
     import numpy as np

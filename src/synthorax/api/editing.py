@@ -127,12 +127,12 @@ def inject(
         request = request_of(points_of(at_mm), auto, diameter_mm, attributes, site, clearance, force, planned)
     finder = finder_of(lungs)
     chosen = method_of(method, "injects", options, device)
+    others = methods_of_plan(planned, chosen, device, attributes)
     source = as_patients(read_scan_given(scan, series, force), patient, keep_identity)
     placed: tuple[str, ...] = ()
     if outlines is not None:
         planned, placed = outlined_in(outlines, source.ct, attributes, planned)
         request = request_of(points_of(at_mm), auto, diameter_mm, None, site, clearance, force, planned)
-    others = methods_of_plan(request.planned, chosen, device, request.attributes)
     known = known_nodules(source, labels)
     made = inject_scan(source, request, chosen, seed, finder, known.labels, others)
     made = made.noting([*source.notes, *known.notes_of_injection(), *placed])

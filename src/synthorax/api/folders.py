@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from synthorax.api.earlier_edits import earlier_edits
-from synthorax.api.edit_requests import LungFinderName, finder_of, methods_of_plan, recorded_options, request_of
+from synthorax.api.edit_requests import (
+    LungFinderName,
+    check_heeded,
+    finder_of,
+    methods_of_plan,
+    recorded_options,
+    request_of,
+)
 from synthorax.api.editing import write_one
 from synthorax.api.folder_cases import ScanCase, planned_cases, read_case
 from synthorax.api.folder_runs import FolderEdit, edit_scans, scans_to_edit, where_workers_are
@@ -119,6 +126,7 @@ def inject_folder(
     finder_of(lungs)
     check_workers(workers)
     recorded = [recorded_options(each, "injects", options) for each in methods]
+    check_heeded(methods, options, attributes, plan, device)
     about |= {"lungs": lungs, **recorded[0]}
     methods = tuple(where_workers_are(each) for each in methods)
     options = {name: where_workers_are(value) for name, value in options.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Annotated, get_type_hints
 
 from cyclopts import Parameter
 
@@ -57,6 +58,22 @@ class Attributes:
         """
         given = {name: value for name, value in vars(self).items() if value is not None}
         return {name: _rating(name, value, RATING_WORDS.get(name, {})) for name, value in given.items()}
+
+
+def attributes_shown(names: frozenset[str]) -> type[Attributes]:
+    """Return the flags of the ratings, of which `--help` shows only some; the others are read all the same.
+
+    Args:
+        names: names of the ratings that are shown.
+    """
+    types = get_type_hints(Attributes)
+    flags = [
+        (one.name, Annotated[types[one.name], Parameter(show=one.name in names)], field(default=None))
+        for one in fields(Attributes)
+    ]
+    made = make_dataclass(Attributes.__name__, flags, bases=(Attributes,), kw_only=True, frozen=True)
+    made.__doc__, made.__module__ = Attributes.__doc__, Attributes.__module__
+    return Parameter(name="*", group=RATING_FLAGS)(made)
 
 
 def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:

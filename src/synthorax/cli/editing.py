@@ -63,7 +63,11 @@ class OfFolder:
 
 
 def with_method(
-    verb: Callable[..., int], arguments: Sequence[str], role: Role, default: str = ""
+    verb: Callable[..., int],
+    arguments: Sequence[str],
+    role: Role,
+    default: str = "",
+    kinds: Mapping[str, Any] | None = None,
 ) -> Callable[..., int]:
     """Return a verb with the flags of the method that its arguments name after `--with`.
 
@@ -75,6 +79,7 @@ def with_method(
         arguments: arguments after the verb.
         role: role that a method of this verb has.
         default: method if the arguments name none.
+        kinds: annotations of further parameters that depend on the methods, by name.
     """
     named = value_of("--with", arguments, default)
     methods = named_methods(named)
@@ -82,8 +87,10 @@ def with_method(
         return with_options(verb, Options, named or "a method")
     entries = [system_of(one) for one in methods]
     if len(entries) == 1:
-        return with_options(verb, entries[0].options, entries[0].name, epilogue=_others(role, entries[0].name))
-    return with_options(verb, _shared([entry.options for entry in entries]), " and ".join(methods))
+        return with_options(
+            verb, entries[0].options, entries[0].name, epilogue=_others(role, entries[0].name), kinds=kinds
+        )
+    return with_options(verb, _shared([entry.options for entry in entries]), " and ".join(methods), kinds=kinds)
 
 
 def named_methods(text: str) -> list[str]:

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from synthorax import api
-from synthorax.api.edit_requests import LungFinderName, recorded_options
+from synthorax.api.edit_requests import LungFinderName, check_heeded, method_of, recorded_options
 from synthorax.api.folders import holds_scans
-from synthorax.cli.attributes import Attributes
+from synthorax.cli.attributes import Attributes, attributes_shown
 from synthorax.cli.editing import (
     OF_A_FOLDER,
     OfFolder,
@@ -23,6 +23,7 @@ from synthorax.cli.editing import (
     tell_folder,
     with_method,
 )
+from synthorax.cli.flags import value_of
 from synthorax.cli.options import (
     DIAMETERS,
     NODULE_FLAGS,
@@ -48,7 +49,20 @@ RENDER = "render"
 
 def verb(arguments: Sequence[str]) -> Callable[..., int]:
     """Return the verb with the flags of the method that the arguments name."""
-    return with_method(inject, arguments, "injects", RENDER)
+    return with_method(inject, arguments, "injects", RENDER, _kinds(arguments))
+
+
+def _kinds(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the annotation of the ratings for `--help`, which shows those that all named methods take."""
+    if not {"--help", "-h"} & set(arguments):
+        return {}
+    try:
+        methods = named_methods(value_of("--with", arguments, RENDER))
+        heeded = [method_of(one, "injects", {}).heeds for one in methods]
+    except InputError:  # the verb raises it too, if it is called without --help
+        return {}
+    shown = attributes_shown(frozenset.intersection(*heeded)) if heeded else Attributes
+    return {"attributes": shown | None}
 
 
 def inject(
@@ -160,6 +174,7 @@ def inject(
         by = methods if len(methods) > 1 else method
         return tell_folder(api.inject_folder(scan, out, by, plan=plan, **shared, **vars(of_folder)), json)
     of_folder.check_not_given()
+    check_heeded(methods, own, given, plan, device)
     beside = (nodules, plan, outlines, *own.values())
     with scan_to_edit(
         scan, out, beside=beside, at=at, voxel=voxel, series=series, force=force, overwrite=overwrite
