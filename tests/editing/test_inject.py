@@ -216,7 +216,7 @@ def test_what_a_method_does_outside_of_its_region_is_not_seen(ct, place):
 
 
 def test_methods_are_known_by_name(ct):
-    known = "ac-wgan, class-aware, injector, render; or a run folder of flow"
+    known = "ac-wgan, class-aware, flow, injector, render; or a run folder"
     with pytest.raises(InputError, match=f"'magic'; expected one that injects: {known}"):
         sx.inject(ct, "magic", auto=1, diameter_mm=8)
 

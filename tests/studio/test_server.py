@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import synthorax as sx
+from synthorax import hub
 from synthorax.geometry import orient
 from synthorax.io.images import write_image
 from tests.helpers.studio import HOST, ORIGIN, box_slices, desk_of, done, entered, error, hu_of, labels_of, lines
@@ -31,6 +32,13 @@ def folder(tmp_path_factory):
     write_image(base / "scans" / "chest.nii.gz", turned)
     write_image(base / "secret.nii.gz", chest)
     return base / "scans"
+
+
+@pytest.fixture
+def without_flow(monkeypatch):
+    """A synthorax of which no flow is bundled."""
+    others = {name: model for name, model in hub.bundled().items() if name != "flow"}
+    monkeypatch.setattr(hub, "bundled", lambda: others)
 
 
 @pytest.fixture
@@ -137,6 +145,7 @@ def test_nodules_are_placed_by_number(client, opened):
     assert made["steps"][0]["count"] == 3
 
 
+@pytest.mark.usefixtures("without_flow")
 def test_a_sheet_has_a_cube_for_each_try_and_leaves_the_scan_alone(client, opened):
     before, affine = shown_volume(client, opened["key"])
     tries = [{"method": "render", "seed": seed, "title": f"seed {seed}"} for seed in (1, 2)]
@@ -207,6 +216,7 @@ def test_only_the_browser_that_has_the_link_is_let_in(desk):
     assert "script-src 'self'" in client.get("/api/start", headers=cookie).headers["content-security-policy"]
 
 
+@pytest.mark.usefixtures("without_flow")
 def test_methods_without_weights_say_what_would_make_them_usable(client):
     methods = {offer["name"]: offer for offer in client.get("/api/start").json()["methods"]}
     assert methods["render"]["reason"] == ""
