@@ -99,6 +99,11 @@ def test_every_preset_is_of_the_systems_own_class_and_is_read_back_from_what_a_r
         assert entry.config.model_validate(json.loads(json.dumps(config.model_dump(mode="json")))) == config
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_system_has_the_name_of_its_entry(name, plugged_in):
+    assert registry()[name].load("system", "System").name == name
+
+
 def test_the_other_packages_have_the_roles_that_these_tests_take_them_for():
     assert {name: registry()[name].roles for name in OTHERS} == OTHERS
 

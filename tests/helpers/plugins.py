@@ -35,8 +35,15 @@ def write_metadata(folder, package, entries):
     (about / "entry_points.txt").write_text(f"[synthorax.systems]\n{points}")
 
 
-def install_toy(folder):
-    """Install the example package of docs/extending.md into a folder."""
+def install_toy(folder, **changes):
+    """Install the example package of docs/extending.md into a folder.
+
+    Args:
+        changes: for a module, a text of it and the text to put there instead.
+    """
     modules = {Path(file).stem: text for file, text in BLOCKS.items() if file.endswith(".py")}
     modules[""] = modules.pop("__init__")
+    for module, (old, new) in changes.items():
+        assert old in modules[module]
+        modules[module] = modules[module].replace(old, new)
     install(folder, "toy", modules, tomllib.loads(BLOCKS["pyproject.toml"])["project"]["entry-points"][GROUP])
