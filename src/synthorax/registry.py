@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ValidationError
 
 from synthorax.errors import InputError
-from synthorax.makers import PARTS, Options, Role, check_maker
+from synthorax.makers import PARTS, Options, Role
 
 API = 1
 """Version of the contract between this package and a system: `synthorax.makers`, `.patch` and `.training.system`."""
@@ -135,18 +135,6 @@ class Entry:
         if not hasattr(found, name) and default is None:
             raise InputError(self.name, f"no {name} in {self.package}.{module}", mend)
         return getattr(found, name, default)
-
-    def check(self) -> None:
-        """Refuse a system that lacks a part which its entry promises.
-
-        Raises:
-            InputError: names the missing part and the package.
-        """
-        _ = self.options, self.presets if self.is_trained else {}
-        if self.is_trained:
-            _ = self.training_options, self.load("system", "System"), self.load("training", "training")
-        else:
-            check_maker(self.load("maker", "maker")(self.options()), self.roles)
 
 
 BUILT_IN = (

@@ -4,8 +4,10 @@ import sys
 
 import pytest
 
+from synthorax.api.machine import _systems
+from synthorax.api.system_checks import check_entry
 from synthorax.cli import main
-from synthorax.registry import registry
+from synthorax.registry import BUILT_IN, registry
 from tests.helpers.plugins import install_toy
 from tests.helpers.stores import cases, store_of
 
@@ -42,3 +44,40 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
     said = "synthorax: system toy: found a System named 'tyo'; expected 'toy', the name of its entry"
     assert capsys.readouterr().err.strip() == said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"system": ('name = "toy"', 'name = "tyo"')}, "toy: found a System named 'tyo'; expected 'toy'"),
+        ({"system": ("def maker", "def mak")}, "toy.system.System: found no maker; expected the method maker(lineage)"),
+        ({"system": ("def restore", "def restored")}, "toy.system.System: found no restore"),
+        ({"system": ("system.System)", "object)")}, "a class that inherits synthorax.training.system.System"),
+        ({"system": ("(self, lineage)", "(self)")}, "toy.system.System.maker: found a function of (self)"),
+        (
+            {"training": ("config, data, seed, options", "config, data, seed")},
+            "toy.training.training: found a function of (config, data, seed); expected training(config, data, seed, ",
+        ),
+        ({"config": ("from pydantic", "import torch\nfrom pydantic")}, "toy.config: found a module that imports torch"),
+        ({"config": ('"smoke"', '"tiny"')}, "toy.config.PRESETS: found paper, tiny; expected a preset 'smoke' too"),
+        (
+            {"config": ("PRESETS", 'FLAGS = ("step",)\nPRESETS')},
+            "toy.config.FLAGS: found 'step'; expected a setting of",
+        ),
+        (
+            {"config": ("PRESETS", "class Options:\n    pass\n\nPRESETS")},
+            "expected a class that inherits makers.Options",
+        ),
+    ],
+    ids=["name", "maker", "restore", "class", "arguments", "training", "torch", "smoke", "flags", "options"],
+)
+def test_doctor_names_what_a_package_lacks(changes, said, toy):
+    toy(**changes)
+    [found] = _systems()
+    assert (found.name, found.state) == ("system toy", "note")
+    assert said in found.found
+
+
+@pytest.mark.parametrize("entry", BUILT_IN, ids=lambda entry: entry.name)
+def test_every_system_of_this_package_has_what_its_entry_promises(entry):
+    check_entry(entry)

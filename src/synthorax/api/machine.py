@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from synthorax.api.system_checks import check_entry
 from synthorax.errors import reason
 from synthorax.registry import registry
 
@@ -155,7 +156,7 @@ def _systems() -> Iterator[MachineCheck]:
         if entry.distribution == "synthorax":
             continue
         try:
-            entry.check()
+            check_entry(entry)
         except Exception as error:  # whatever another package raises
             message = " ".join(f"{entry.distribution}: {error}".split())
             yield MachineCheck(

@@ -1,0 +1,158 @@
+"""Checks of a system's package: whether it has all that its entry in the registry promises."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from synthorax.errors import InputError
+from synthorax.makers import Options, check_maker
+from synthorax.registry import Entry
+
+SMOKE = "smoke"
+"""The preset that every trained system has: a training of seconds, for tests."""
+WITHOUT_TORCH = """
+import sys
+sys.path[:] = sys.argv[2:]
+from importlib import import_module
+import_module(sys.argv[1])
+sys.exit("torch" in sys.modules)
+"""
+"""A program that imports a module by the places in its arguments, and fails if the module imports torch."""
+
+
+def check_entry(entry: Entry) -> None:
+    """Refuse a system whose package lacks a part that its entry promises; makes and trains no network.
+
+    The roles of a trained system's maker may depend on its configuration and training, so they are not checked here.
+
+    Raises:
+        InputError: names the part, what is wrong with it, and what it has to be.
+    """
+    _check_kinds(entry, {"Options": entry.options, "TrainingOptions": entry.training_options})
+    for options in (entry.options, entry.training_options):
+        _with_defaults(entry, options)
+    if not entry.is_trained:
+        if entry.roles:
+            check_roles(entry, entry.load("maker", "maker")(entry.options()))
+    else:
+        _check_presets(entry)
+        _check_system(entry)
+        parameters = ("config", "data", "seed", "options")
+        _check_call(entry, "training.training", entry.load("training", "training"), parameters)
+    _check_without_torch(entry)
+
+
+def check_named(entry: Entry, made: object) -> None:
+    """Refuse a System, or a maker, whose name is not its entry's.
+
+    Raises:
+        InputError: names both.
+    """
+    if (name := getattr(made, "name", None)) != entry.name:
+        kind = made.__name__ if isinstance(made, type) else type(made).__name__
+        raise InputError(entry.name, f"a {kind} named {name!r}", f"{entry.name!r}, the name of its entry")
+
+
+def _check_kinds(entry: Entry, classes: Mapping[str, Any]) -> None:
+    for name, kind in classes.items():
+        if not (isinstance(kind, type) and issubclass(kind, Options)):
+            raise InputError(f"{entry.package}.config.{name}", repr(kind), "a class that inherits makers.Options")
+
+
+def _with_defaults(entry: Entry, options: type[Options]) -> None:
+    """Refuse options of which one has no default."""
+    try:
+        options()
+    except ValidationError as error:
+        missing = ".".join(map(str, error.errors()[0]["loc"]))
+        found = f"{missing} of {options.__name__} without a default that fits"
+        raise InputError(f"{entry.package}.config", found, "a default for every option") from error
+
+
+def _check_presets(entry: Entry) -> None:
+    """Refuse presets of another class than `Config`, without `SMOKE`, or that JSON cannot hold; and unknown names."""
+    where, config, presets = f"{entry.package}.config", entry.config, entry.presets
+    if not (isinstance(config, type) and issubclass(config, BaseModel)):
+        raise InputError(f"{where}.Config", repr(config), "a class that inherits pydantic.BaseModel")
+    if SMOKE not in presets:
+        found, expected = ", ".join(presets) or "no preset", f"a preset {SMOKE!r} too, a training of seconds"
+        raise InputError(f"{where}.PRESETS", found, expected)
+    for name, preset in presets.items():
+        if not isinstance(preset, config):
+            raise InputError(f"{where}.PRESETS", f"{name}, a {type(preset).__name__}", "a Config")
+        try:
+            again = config.model_validate(json.loads(json.dumps(preset.model_dump(mode="json"))))
+        except (ValidationError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{where}.PRESETS", f"{name}, which JSON cannot hold ({reason})", "plain values"
+            ) from error
+        if again != preset:
+            found = f"{name}, which is another configuration when it is read back from a run folder"
+            raise InputError(f"{where}.PRESETS", found, "plain values")
+    _check_names(f"{where}.FLAGS", entry.flags, config.model_fields, "a setting of Config")
+    _check_names(f"{where}.ABOUT_PRESETS", entry.about_presets, presets, "a name of PRESETS")
+
+
+def _check_names(where: str, names: Iterable[str], known: Iterable[str], what: str) -> None:
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise InputError(where, repr(name), f"{what}: {', '.join(known)}")
+
+
+def _check_system(entry: Entry) -> None:
+    """Refuse a class `System` that is not one, has another name, or lacks a method that a verb calls."""
+    from synthorax.training.system import System
+    from synthorax.training.trainable import Trainable
+
+    where, system = f"{entry.package}.system.System", entry.load("system", "System")
+    base: type = System if entry.roles else Trainable  # a network that only measures has no maker
+    if not (isinstance(system, type) and issubclass(system, base)):
+        raise InputError(where, repr(system), f"a class that inherits {base.__module__}.{base.__name__}")
+    if missing := sorted(getattr(system, "__abstractmethods__", ())):
+        raise InputError(where, f"no {', '.join(missing)}", "all methods of a System")
+    check_named(entry, system)
+    _check_call(entry, "system.System.restore", getattr(system, "restore", None), ("config", "weights"))
+    if not entry.roles:
+        return
+    if getattr(system, "maker", None) is System.maker:
+        raise InputError(where, "no maker", f"the method maker(lineage), since it {' and '.join(sorted(entry.roles))}")
+    _check_call(entry, "system.System.maker", getattr(system, "maker", None), ("self", "lineage"))
+
+
+def check_roles(entry: Entry, maker: object) -> None:
+    """Refuse a maker that lacks a role of its entry, or what the role requires, or has another name.
+
+    Raises:
+        InputError: names the missing part, or the roles.
+    """
+    check_named(entry, check_maker(maker, entry.roles))
+
+
+def _check_call(entry: Entry, name: str, function: Any, parameters: tuple[str, ...]) -> None:
+    """Refuse a function that cannot be called with these arguments, in this order."""
+    where, expected = f"{entry.package}.{name}", f"{name.rpartition('.')[2]}({', '.join(parameters)})"
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise InputError(where, f"a {type(function).__name__}", f"a function {expected}") from error
+    try:
+        signature.bind(*parameters)
+    except TypeError as error:
+        raise InputError(where, f"a function of {signature}", expected) from error
+
+
+def _check_without_torch(entry: Entry) -> None:
+    """Refuse a `config` that imports torch, which takes seconds: every `synthorax --help` imports it."""
+    command = [sys.executable, "-c", WITHOUT_TORCH, f"{entry.package}.config", *sys.path]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        found, expected = "a module that imports torch", "torch imported by the other modules only"
+        raise InputError(f"{entry.package}.config", found, expected)
