@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from synthorax.errors import SynthoraxError
 from synthorax.training.system import Batches
 
-MOST_WORKERS = 4
-"""Most processes that prepare batches. One is too few: a step takes some 20 ms on a GPU, and a batch as long."""
+MOST_LOADERS = 4
+"""Most processes that prepare batches of a training. One is too few: a step takes some 20 ms on a GPU, and a batch as long."""
 BATCHES_AHEAD = 3
 """Batches that each process prepares in advance."""
 
@@ -28,7 +28,7 @@ def workers_for(device: str) -> int:
     """
     if device == "cpu" or "fork" not in multiprocessing.get_all_start_methods():
         return 0
-    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) - 1))
+    return max(1, min(MOST_LOADERS, (os.cpu_count() or 1) - 1))
 
 
 class Supply:
