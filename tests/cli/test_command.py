@@ -118,9 +118,9 @@ BAD = [
     ("train lung --out new", "--data"),
     ("train lung --data balls.npy", "--out"),
     ("train lung --data balls.npy --out", "--out"),
-    ("sample --out new", "--model"),
+    ("sample --out new", "MODEL is required"),
     ("sample run", "--out"),
-    ("features", "file"),
+    ("features", "FILE is required"),
     ("prepare shapes", "--out"),
     ("train lung --data balls.npy --out new --preset huge", "huge"),
     ("features balls.npy --convention mine", "mine"),
@@ -354,6 +354,8 @@ def test_every_verb_explains_itself_and_each_of_its_options(verb, capsys):
     assert main([*verb.split(), "--help"]) == 0
     text = capsys.readouterr().out
     words = " ".join(text.replace("│", " ").split())
+    if verb == "inject":  # its help has only the ratings that the method takes
+        parameters.remove("subtlety")
     for name in parameters:
         assert (name if name.startswith("-") else "--" + name.replace("_", "-")) in words
     assert f"synthorax {verb}" in words

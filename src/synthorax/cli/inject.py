@@ -38,7 +38,6 @@ from synthorax.cli.options import (
 )
 from synthorax.cli.placing import Placing
 from synthorax.editing.plan import LIDC_AUTO
-from synthorax.editing.plan_table import read_plan
 from synthorax.errors import InputError
 from synthorax.makers import Options
 from synthorax.nodule import NoduleAttributes
@@ -46,8 +45,6 @@ from synthorax.screen import say, warn
 
 RENDER = "render"
 """The method if none is named."""
-SLOW_MM = 30.0
-"""Diameter in mm above which the user is told, before the work begins, that a nodule can take minutes."""
 
 
 def verb(arguments: Sequence[str]) -> Callable[..., int]:
@@ -165,7 +162,6 @@ def inject(
         _check_alone("--outlines", outlines, at=at, voxel=voxel, auto=auto, diameter=diameter, plan=plan)
         if len(methods) > 1:
             raise InputError("--with", "several methods with --outlines", "one method")
-    _tell_slow(diameters, plan)
     shared: dict[str, Any] = {"auto": auto, "diameter_mm": diameters, "seed": seed}
     shared |= {"attributes": given} if plan is None else {}
     shared |= {**(placing or Placing()).given(), "lungs": lungs, "force": force}
@@ -206,14 +202,6 @@ def inject(
     )
     say(f"{out}: {each}")
     return 0
-
-
-def _tell_slow(diameters: Sequence[float], plan: Path | None) -> None:
-    """Tell the user that a wide nodule of the request can take minutes."""
-    planned = [] if plan is None else [one.diameter_mm for rows in read_plan(plan).values() for one in rows]
-    widest = max([*diameters, *planned], default=0.0)
-    if widest > SLOW_MM:
-        warn(f"a nodule of {widest:g} mm can take minutes, as those above {SLOW_MM:g} mm do in scans of thin slices")
 
 
 def _check_alone(flag: str, file: Path, **others: object) -> None:
