@@ -505,7 +505,7 @@ def test_a_store_of_another_request_is_left_alone_unless_asked(folder, tmp_path,
     assert main(command) == 0
     before = contents(tmp_path / "store")
     assert main([*command, "--seed", "5"]) == 2
-    assert "seed 0" in capsys.readouterr().err
+    assert "--seed was 0, now 5" in capsys.readouterr().err
     assert contents(tmp_path / "store") == before
     assert main([*command, "--seed", "5", "--overwrite"]) == 0
 
@@ -647,9 +647,10 @@ def test_info_tells_what_anything_holds(folder, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["fingerprint"] == found["fingerprint"]
     assert main(["info", str(tmp_path / "store")]) == 0
     assert "cases: 6" in capsys.readouterr().out
-    for path in (folder / "nodules.csv", tmp_path / "nowhere", folder):
-        with pytest.raises(InputError):
-            api.info(path)
+    assert api.info(folder / "nodules.csv")["holds"] == "table of nodules"
+    assert api.info(folder)["holds"] == "folder of scans"
+    with pytest.raises(InputError):
+        api.info(tmp_path / "nowhere")
 
 
 def test_verify_says_yes_or_no_by_its_exit_code(folder, tmp_path, capsys):
@@ -713,7 +714,7 @@ def test_a_store_of_few_training_patients_has_the_others_nowhere(folder, tmp_pat
     assert {path.name for path in (tmp_path / "few").iterdir() if path.is_dir()} == {c.case_id for c in few.cases}
     assert main([*command, "1"]) == 0
     assert main([*command, "2"]) == 2
-    assert "train_patients 1" in capsys.readouterr().err
+    assert "--train-patients was 1, now 2" in capsys.readouterr().err
     assert main([*command, "0", "--overwrite"]) == 2
     assert api.open_store(tmp_path / "few").fingerprint == few.fingerprint
 

@@ -15,7 +15,7 @@ from synthorax.errors import SynthoraxError
 from synthorax.training.system import Batches
 
 MOST_LOADERS = 4
-"""Most processes that prepare batches of a training. One is too few: a step takes some 20 ms on a GPU, and a batch as long."""
+"""Most processes that prepare the batches of a training. A GPU takes some 20 ms for a step, and a batch as long."""
 BATCHES_AHEAD = 3
 """Batches that each process prepares in advance."""
 
