@@ -360,7 +360,9 @@ def test_doctor_says_when_nothing_can_be_cached(capsys, tmp_path, monkeypatch):
     assert "missing cache: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("command", "named"), [("models extra", "extra"), ("doctor --now", "--now"), ("info", "path")])
+@pytest.mark.parametrize(
+    ("command", "named"), [("models extra", "extra"), ("doctor --now", "--now"), ("info", "PATH is required")]
+)
 def test_a_mistake_is_told_in_one_line(capfd, command, named):
     assert main(command.split()) == 2
     out, err = capfd.readouterr()

@@ -296,7 +296,7 @@ def desk(store, whole, tmp_path, monkeypatch):
 
 BAD = [
     ("pack store", "--out"),
-    ("pack --out new", "store"),
+    ("pack --out new", "STORE is required"),
     ("pack nowhere --out new", "nowhere"),
     ("pack thesis --out new", "thesis"),
     ("pack notes.txt --out new", "notes.txt"),

@@ -47,7 +47,7 @@ def info(
         _print(found)
 
 
-VERBS: dict[Role, tuple[str, ...]] = {
+VERBS_OF_ROLES: dict[Role, tuple[str, ...]] = {
     "makes shapes": ("sample",),
     "makes patches": ("sample", "inject"),
     "makes scans": ("sample",),
@@ -77,7 +77,7 @@ def models(*, json: Json = False) -> None:
         say("no model is bundled; `synthorax train` makes one")
     for model in found:
         name, roles = model["name"], registry()[model["system"]].roles
-        verbs = dict.fromkeys(verb for role in VERBS if role in roles for verb in VERBS[role])
+        verbs = dict.fromkeys(verb for role in VERBS_OF_ROLES if role in roles for verb in VERBS_OF_ROLES[role])
         figures = "measured, see its card" if model["figures"] else "not measured yet"
         say(f"{name}: {model['what']}")
         say(f"  {', '.join(verbs) or 'for studies'}; {model['mb']:.1f} MB; {figures}")
