@@ -103,20 +103,19 @@ def bundle(
     folder, weights = (run, run / WEIGHTS) if run.is_dir() else (run.parent, run)
     config = yaml.safe_load((folder / CONFIG).read_text())
     data = _json(folder / DATA)
-    is_bundle = (folder / hub.CARD).is_file()
-    if what is None:
-        if not is_bundle:
-            raise InputError("--what", "nothing", "a phrase on what the model of this run makes")
-        what = str(hub.read_card(folder).facts["what"])
+    if (folder / hub.CARD).is_file():
+        known = hub.read_card(folder).facts
+    else:
+        known = {"what": what, "steps": steps_of(folder, weights), "minutes": minutes_of(folder / LOG)}
+    if (what := what or known["what"]) is None:
+        raise InputError("--what", "nothing", "a phrase on what the model of this run makes")
     facts = {
         "name": name,
         "what": what,
         "system": config["system"],
         "preset": config["preset"],
         "seed": config["seed"],
-        **(
-            _trained(folder) if is_bundle else {"steps": steps_of(folder, weights), "minutes": minutes_of(folder / LOG)}
-        ),
+        **{fact: known[fact] for fact in ("steps", "minutes", SEGMENTER) if fact in known},
         "weights_sha256": "",
         "data_fingerprint": data["fingerprint"],
         "patients": {split: len(ids) for split, ids in _patients(data).items()},
@@ -215,12 +214,6 @@ def _patients(data: Mapping[str, Any]) -> dict[str, set[str]]:
     """Return patient ids by split."""
     given = data.get("patients") or {"train": data.get("train_patients", [])}
     return {split: set(ids) for split, ids in given.items()}
-
-
-def _trained(bundled: Path) -> dict[str, Any]:
-    """Return the facts on the training of a bundled model, from its card."""
-    facts = hub.read_card(bundled).facts
-    return {name: facts[name] for name in ("steps", "minutes", SEGMENTER) if name in facts}
 
 
 def steps_of(folder: Path, weights: Path) -> int:

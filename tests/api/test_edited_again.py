@@ -8,11 +8,11 @@ import pytest
 import synthorax as sx
 from synthorax.api.edit_session import EditSession
 from synthorax.cli import main
-from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
 from synthorax.io.mappings import read_mapping
 from synthorax.makers import Lineage
 from synthorax.provenance import patient_key
+from tests.helpers.edits import FORMATS, injected_in_each_format
 from tests.helpers.files import contents
 from tests.helpers.toy_makers import Dots, LungFiller
 
@@ -21,18 +21,12 @@ SEEN, SEEN_LATER = frozenset({"a" * 12}), frozenset({"b" * 12})
 OUTLINED = frozenset({patient_key("LIDC-IDRI-0001")})
 FIRST = Dots(name="first", lineage=Lineage("first", "1" * 64, SEEN))
 SECOND = Dots(name="second", lineage=Lineage("second", "2" * 64, SEEN_LATER))
-FORMATS = ("image", "dicom")
 
 
 @pytest.fixture(scope="module")
 def once(chest, tmp_path_factory):
     """The folders of an injection into an image and into a DICOM series."""
-    folder = tmp_path_factory.mktemp("once")
-    write_image(folder / "chest.nii.gz", chest)
-    write_ct_series(folder / "series", chest, mark=None)
-    for name, scan in (("image", "chest.nii.gz"), ("dicom", "series")):
-        sx.inject(folder / scan, FIRST, at_mm=LEFT, diameter_mm=14, seed=5, out=folder / name)
-    return {name: folder / name for name in FORMATS}
+    return injected_in_each_format(tmp_path_factory.mktemp("once"), chest, FIRST, at_mm=LEFT, diameter_mm=14)
 
 
 def scan_of(folder):

@@ -11,30 +11,24 @@ from synthorax.cli import main
 from synthorax.editing.plan import nodule_balls
 from synthorax.editing.plan_table import read_plan
 from synthorax.errors import InputError
-from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
 from synthorax.io.mappings import read_mapping
 from synthorax.io.masks import read_labels_on
 from synthorax.io.scans import read_scan
 from synthorax.io.tables import read_table, write_table
 from synthorax.nodule import NoduleAttributes
+from tests.helpers.edits import FORMATS, injected_in_each_format
 from tests.helpers.toy_makers import Dots, LungFiller
 
 LEFT, OTHER_LEFT, RIGHT = (-70.0, 2.0, 2.0), (-70.0, 2.0, 50.0), (70.0, -10.0, 20.0)
 SPICULATED = NoduleAttributes(texture=5, spiculation=5, malignancy=5)
-FORMATS = ("image", "dicom")
 
 
 @pytest.fixture(scope="module")
 def once(chest, tmp_path_factory):
     """The folders of an injection of two nodules into an image and into a DICOM series."""
-    folder = tmp_path_factory.mktemp("once")
-    write_image(folder / "chest.nii.gz", chest)
-    write_ct_series(folder / "series", chest, mark=None)
-    for name, scan in (("image", "chest.nii.gz"), ("dicom", "series")):
-        asked = {"at_mm": (LEFT, OTHER_LEFT), "diameter_mm": (18, 14), "attributes": SPICULATED}
-        sx.inject(folder / scan, **asked, seed=5, out=folder / name)
-    return {name: folder / name for name in FORMATS}
+    asked = {"at_mm": (LEFT, OTHER_LEFT), "diameter_mm": (18, 14), "attributes": SPICULATED}
+    return injected_in_each_format(tmp_path_factory.mktemp("once"), chest, **asked)
 
 
 def file_of(folder, kind):

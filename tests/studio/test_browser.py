@@ -88,18 +88,28 @@ def click_lung(page):
     page.mouse.click(box["x"] + box["width"] * 0.16, box["y"] + box["height"] * 0.235)
 
 
+def shown_lung(page):
+    """Click into the lung of the scan that opens, and return the settled picture, without outlines of nodules."""
+    page.wait_for_selector("body[data-open]")
+    click_lung(page)
+    page.click("#outline")  # so that the picture shows the nodule's voxels, not its outline
+    page.mouse.move(1, 1)
+    return settled(page)
+
+
+def put_in(page, diameter_mm, before):
+    """Put a nodule at the crosshair, and return the picture in which it shows."""
+    page.locator("#diameter-field input[type=number]").fill(str(diameter_mm))
+    page.click("#act")
+    page.wait_for_selector("body[data-steps='1']")
+    page.mouse.move(1, 1)
+    return picture_when(page, lambda now: np.abs(now - before).max() > 60)
+
+
 def test_a_nodule_is_clicked_in_seen_undone_and_downloaded_bit_for_bit(browser, link, scan, tmp_path):
     with studio_browser.shown_page(browser, link) as (page, errors):
-        page.wait_for_selector("body[data-open]")
-        click_lung(page)
-        page.click("#outline")  # so that the picture shows the nodule's voxels, not its outline
-        page.mouse.move(1, 1)
-        before = settled(page)
-        page.locator("#diameter-field input[type=number]").fill("20")
-        page.click("#act")
-        page.wait_for_selector("body[data-steps='1']")
-        page.mouse.move(1, 1)
-        picture_when(page, lambda now: np.abs(now - before).max() > 60)
+        before = shown_lung(page)
+        put_in(page, 20, before)
         assert page.locator("#nodules tbody tr").count() == 1
         at = [float(part) for part in page.inner_text("#readout").split(" mm")[0].split(",")]
 
@@ -126,16 +136,8 @@ def test_a_nodule_is_clicked_in_seen_undone_and_downloaded_bit_for_bit(browser, 
 @pytest.mark.prove
 def test_a_nodule_is_taken_out_again_by_its_row_in_the_list(browser, link):
     with studio_browser.shown_page(browser, link) as (page, errors):
-        page.wait_for_selector("body[data-open]")
-        click_lung(page)
-        page.click("#outline")
-        page.mouse.move(1, 1)
-        before = settled(page)
-        page.locator("#diameter-field input[type=number]").fill("12")
-        page.click("#act")
-        page.wait_for_selector("body[data-steps='1']")
-        page.mouse.move(1, 1)
-        ill = picture_when(page, lambda now: np.abs(now - before).max() > 60)
+        before = shown_lung(page)
+        ill = put_in(page, 12, before)
         page.click("#nodules tbody tr button[title*='out']")
         page.wait_for_selector("body[data-steps='2']")
         page.mouse.move(1, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,13 +88,15 @@ def planned_cases(
     Raises:
         InputError: the plan names a scan that does not exist, names one in two ways, or has no column for scans.
     """
+    from synthorax.io.walk import real_path
+
     if "" in plans:
         raise InputError(
             plan, "no column image", "the scan of each row, by its path below the folder or its series UID"
         )
     names = {alias: case for case in cases for alias in (case.case_id, case.name)}
-    paths = {_real(case.source.files.path): case for case in cases}
-    found = {image: paths.get(_real(plan.parent / image)) or names.get(image) for image in plans}
+    paths = {real_path(case.source.files.path): case for case in cases}
+    found = {image: paths.get(real_path(plan.parent / image)) or names.get(image) for image in plans}
     requests: dict[str, Planned] = {}
     for image, case in found.items():
         if case is None:
@@ -105,10 +106,6 @@ def planned_cases(
             raise InputError(rows[image], f"{image}, a scan by two names", "the same name in all rows of a scan")
         requests[case.name] = plans[image]
     return [case for case in cases if case.name in requests], requests
-
-
-def _real(path: Path) -> str:
-    return os.path.realpath(path)
 
 
 class KnownScan(NamedTuple):

@@ -57,7 +57,7 @@ def check_named(entry: Entry, made: object) -> None:
     """
     if (name := getattr(made, "name", None)) != entry.name:
         kind = made.__name__ if isinstance(made, type) else type(made).__name__
-        raise InputError(entry.name, f"a {kind} named {name!r}", f"{entry.name!r}, the name of its entry")
+        raise InputError(f"system {entry.name}", f"a {kind} named {name!r}", f"{entry.name!r}, the name of its entry")
 
 
 def _check_kinds(entry: Entry, classes: Mapping[str, Any]) -> None:

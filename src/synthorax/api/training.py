@@ -65,6 +65,7 @@ def train(
     """
     began = time.monotonic()
     from synthorax import hub
+    from synthorax.api.system_checks import check_named
     from synthorax.datasets.lineage import training_data
     from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
@@ -107,8 +108,7 @@ def train(
         first = load(start) if isinstance(start, str | Path) else start
         with fabric.rank_zero_first(local=True):  # the first process of a host decodes patches into the others' cache
             training = entry.load("training", "training")(config, data, seed, chosen)
-        if (named := getattr(training.model, "name", None)) != system:  # its weights would not be found again
-            raise InputError(f"system {system}", f"a System named {named!r}", f"{system!r}, the name of its entry")
+        check_named(entry, training.model)  # the weights of a model with another name would not be found again
         training.model.check(fabric.world_size)
         settled["config"] = config
         # A system of another package may not record the patients from whom its synthetic training cases were made.

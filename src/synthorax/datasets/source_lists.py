@@ -22,7 +22,7 @@ from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
 from synthorax.io.dicom_series import choose_series
 from synthorax.io.images import image_stem, is_image
-from synthorax.io.walk import files_below
+from synthorax.io.walk import files_below, real_path
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ def scan_sources(
     manifests = Manifests()
     paths = [files.path for files in found.scans if not files.files]
     images, notes = _joined([table] if table else [*found.tables, *manifests.tables_of(paths)], manifests)
-    masks = {_real(row.mask) for image in images for row in image.nodules if row.mask}
-    masks |= set(map(_real, manifests.other_images(paths)))
+    masks = {real_path(row.mask) for image in images for row in image.nodules if row.mask}
+    masks |= set(map(real_path, manifests.other_images(paths)))
     pairs = [
         (files, person)
         for files, person in zip(found.scans, found.people, strict=True)
-        if files.files or _real(files.path) not in masks
+        if files.files or real_path(files.path) not in masks
     ]
     rows = _rows_of([files for files, _ in pairs], images)
     scans = _doubted([files for files, _ in pairs], rows)
@@ -165,7 +165,7 @@ def _joined(tables: Sequence[Path], manifests: Manifests) -> tuple[list[TableIma
     used: set[Path] = set()
     for table in sorted(tables, key=lambda path: len(path.parts)):
         for image in manifests.images_of(table):
-            key = _real(image.image)
+            key = real_path(image.image)
             if key not in images:
                 used.add(table)
             elif not manifests.of(table.parent):
@@ -186,8 +186,8 @@ def _rows_of(scans: Sequence[Files], images: Sequence[TableImage]) -> list[Table
 
     An image that is the path of a scan, from its table's own folder, is that scan, and no other one of that name.
     """
-    listed = {_real(image.image): image for image in images}
-    by_path = [listed.get(_real(files.path)) for files in scans]
+    listed = {real_path(image.image): image for image in images}
+    by_path = [listed.get(real_path(files.path)) for files in scans]
     paths = {id(image) for image in by_path if image is not None}
     by_name = {image.image.name: image for image in images if id(image) not in paths}
     rows = [
@@ -254,8 +254,3 @@ def _person(path: Path, files: Files | InputError, top: Path) -> Person:
 def _common(tables: Sequence[Path]) -> Path:
     """Return the lowest folder that contains all tables."""
     return Path(os.path.commonpath([table.parent for table in tables]))
-
-
-def _real(path: Path) -> Path:
-    """Resolve links in a path; a link to itself is returned unchanged."""
-    return Path(os.path.realpath(path))

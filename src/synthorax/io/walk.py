@@ -69,6 +69,11 @@ def _is_store(folder: Path) -> bool:
         return False
 
 
+def real_path(path: Path) -> Path:
+    """Return a path with its links resolved; a link to itself is returned unchanged."""
+    return Path(os.path.realpath(path))
+
+
 def files_below(folder: Path) -> list[Path]:
     """Return the regular files of a folder and its subfolders, as `survey` lists them."""
     return list(survey(folder).files)
