@@ -515,6 +515,64 @@ def fill(method: Method, patch: Volume, region: NDArray[np.bool_], edit: Edit, s
     return filled
 
 
+ARRAY_TYPES: Mapping[str, str] = {"ct": "int16", "mask": "uint8", "occupancy": "float32"}
+"""Types of the arrays of samples."""
+
+
+def checked_samples(
+    maker: Generator, asked: Sequence[Asked], seed: int, options: Options | None = None, *, select: bool = False
+) -> Iterator[Samples]:
+    """Make samples, and check that they are what the contract says.
+
+    Args:
+        maker: makes the samples.
+        asked: for each sample, the nodules that it is to hold.
+        seed: seed of the samples.
+        options: options of the maker's system.
+        select: keep only samples that pass the maker's own selection.
+
+    Raises:
+        InputError: as `Generator.sample`, raised by the call itself. While the parts are made: a part has another grid,
+            other arrays, other types or other numbers than promised; names the maker.
+    """
+    parts = maker.select(asked, seed, options) if select else maker.sample(asked, seed, options)
+    return _checked_parts(maker, parts, [tuple(each) for each in asked], is_whole=not select)
+
+
+def _checked_parts(maker: Generator, parts: Iterable[Samples], asked: list[Asked], is_whole: bool) -> Iterator[Samples]:
+    made = 0
+    for part in parts:
+        _check_part(maker, part)
+        rows = slice(made, made + len(part))
+        made += len(part)
+        if is_whole and (part.index.tolist() != list(range(len(asked)))[rows] or list(part.asked) != asked[rows]):
+            found = f"samples of numbers {part.index.tolist()[:3]}... for {list(part.asked)[:1]}"
+            raise InputError(maker.name, found, "samples in the order of the request, numbered from 0")
+        yield part
+    if is_whole and made != len(asked):
+        raise InputError(maker.name, f"{made} samples", f"{len(asked)}, as requested")
+
+
+def _check_part(maker: Generator, part: Samples) -> None:
+    """Refuse a part of samples whose arrays, grid, lineage or labels are not as `Samples` promises."""
+    types = {name: np.asarray(array).dtype.name for name, array in part.arrays.items()}
+    for name, found in types.items():
+        if found != ARRAY_TYPES.get(name):
+            known = ", ".join(f"{each} of {kind}" for each, kind in ARRAY_TYPES.items())
+            raise InputError(maker.name, f"samples with {name} of {found}", known)
+    needed = "ct" if "makes patches" in maker.roles else "occupancy"
+    if needed not in types:
+        raise InputError(maker.name, f"samples with {', '.join(types) or 'no arrays'}", f"samples with {needed}")
+    if part.spec != maker.spec:
+        raise InputError(maker.name, f"samples of the grid {part.spec}", f"{maker.spec}, the maker's")
+    if part.lineage.name != maker.lineage.name or not part.lineage.seen >= maker.lineage.seen:
+        raise InputError(maker.name, "samples without the maker's lineage", "lineage=maker.lineage")
+    for i, mask in enumerate(part.arrays.get("mask", ())):
+        labels = set(np.flatnonzero(np.bincount(mask.ravel())).tolist()) - {0}
+        if unknown := labels - {nodule.label for nodule in part.nodules[i]}:
+            raise InputError(maker.name, f"a mask with the label {min(unknown)} of no nodule", "labels of its nodules")
+
+
 _GENERATOR = ("makes_empty", "selects", "spec", "sample", "select")
 _METHOD = ("reach_mm", "fill_many")
 _PAINTER = ("spacing_mm", "smallest", "largest", "overlap", "context", "codes", "paint")

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from traceback import walk_tb
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -294,6 +295,26 @@ def make_options(kind: type[Options], given: Mapping[str, Any], system: str) -> 
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise InputError(name, repr(first["input"])[:100], first["msg"].removeprefix("Input should be ")) from error
+
+
+def place_in_plugin(error: BaseException) -> str:
+    """Return the package, file and line of another package's system in which an error was raised, or that led to it.
+
+    The text is empty if no other package's system was at work.
+    """
+    others = {e.package.partition(".")[0]: e.distribution for e in registry().entries.values() if e.distribution != OWN}
+    for frame, line in reversed(list(walk_tb(error.__traceback__))):
+        if package := others.get(str(frame.f_globals.get("__name__", "")).partition(".")[0]):
+            return f"{with_version(package)}, {frame.f_code.co_filename}, line {line}"
+    return ""
+
+
+def with_version(distribution: str) -> str:
+    """Return the name of an installed distribution with its version, as in `toy 1.0`; without it if it is not known."""
+    try:
+        return f"{distribution} {version(distribution)}"
+    except (PackageNotFoundError, ValueError):
+        return distribution
 
 
 def _entry(point: EntryPoint, known: Mapping[str, Entry]) -> Entry | str:

@@ -13,6 +13,7 @@ from tests.helpers.stores import cases, store_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+BARE = 'roles = "toy", frozenset({"diameter_mm"}), frozenset({"judges"})'
 SMOKE = ("--preset", "smoke", "--device", "cpu")
 
 
@@ -76,6 +77,45 @@ def test_doctor_names_what_a_package_lacks(changes, said, toy):
     [found] = _systems()
     assert (found.name, found.state) == ("system toy", "note")
     assert said in found.found
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        (
+            {"maker": ("default_rng([seed, i])", "default_rng()")},
+            "the same seed gives the same bytes, and another seed",
+        ),
+        ({"maker": ("nodule, seed) for", "nodule, seed + len(asked)) for")}, "sample i does not depend on"),
+        (
+            {"maker": ("self.spec.to_int16(", "self.spec.to_hu(")},
+            "found samples with ct of float64; expected ct of int16",
+        ),
+        ({"maker": ('roles = "toy"', 'roles = "toys"')}, "a ToyMaker named 'toys'; expected 'toy'"),
+        (
+            {"maker": ('roles = "toy", frozenset({"diameter_mm"}), frozenset({"makes patches"})', BARE)},
+            "found a maker that",
+        ),
+        ({"maker": ("check_heeds(self,", "(lambda *_: None)(self,")}, "an attribute that it does not heed is refused"),
+        ({"training": ("patches.batch(step, 8)", "patches.batch(id(object()) % 9973, 8)")}, "stopped and resumed"),
+        ({"training": ("return Training", "1 / 0\n    return Training")}, "division by zero, toy 1.0, "),
+    ],
+    ids=["none", "seed", "number", "type", "name", "role", "heeds", "resume", "error"],
+)
+def test_doctor_tries_a_system_and_names_the_promise_that_is_broken(changes, said, toy, capsys):
+    toy(**changes)
+    assert main(["doctor", "--system", "toy"]) == int(said is not None)
+    lines = capsys.readouterr().out.splitlines()
+    wrong = [line for line in lines if line.startswith("wrong")]
+    assert (said is None) == (not wrong)
+    assert said is None or any(said in line for line in wrong)
+
+
+def test_doctor_of_a_system_that_is_not_there_or_data_without_a_system_is_one_line(capsys):
+    for arguments, said in (["--system", "tyo"], "system: found 'tyo'"), (["--data", "x"], "--data: found x without"):
+        assert main(["doctor", *arguments]) == 2
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("entry", BUILT_IN, ids=lambda entry: entry.name)

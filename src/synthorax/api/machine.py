@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Literal
 
 from synthorax.api.system_checks import check_entry
 from synthorax.errors import reason
-from synthorax.registry import registry
+from synthorax.registry import Entry, registry, with_version
 
 if TYPE_CHECKING:
     from torch import nn
 
     from synthorax.training.config import Precision
 
-State = Literal["ok", "note", "missing"]
+State = Literal["ok", "note", "missing", "wrong"]
 LEAST_PYTHON = (3, 11)
 LEAST_MEMORY_GB = 4
 LEAST_DISK_GB = 1
@@ -44,7 +44,8 @@ class MachineCheck:
 
     Attributes:
         name: what was checked.
-        state: `ok`; `note`, if only something optional or faster needs it; or `missing`, if the package needs it.
+        state: `ok`; `note`, if only something optional or faster needs it; `missing`, if the package needs it; or
+            `wrong`, if a system does not keep its contract.
         found: what was found.
         advice: what to do about it; empty if there is nothing to do.
     """
@@ -55,11 +56,23 @@ class MachineCheck:
     advice: str = ""
 
 
-def doctor() -> list[MachineCheck]:
-    """Check Python, packages, torch, memory, GPU, disk, cache folder, extras, other packages' systems, and speed.
+def doctor(system: str | None = None, data: str | Path | None = None) -> list[MachineCheck]:
+    """Check this machine, or whether a system keeps the contract of its roles.
 
-    A small file is written into the cache folder and removed. The speed is the time of 3D convolutions.
+    Of this machine: Python, packages, torch, memory, GPU, disk, cache folder, extras, other packages' systems, and
+    speed. A small file is written into the cache folder and removed. The speed is the time of 3D convolutions.
+
+    A trained system is trained on the CPU with its preset `smoke`, in a temporary folder.
+
+    Args:
+        system: name of a system to check; None checks the machine.
+        data: store or shapes to train the system on; by default small cubes of noise with balls.
+
+    Raises:
+        InputError: there is no such system.
     """
+    if system is not None:
+        return _tried(registry()[system], data)
     found = [*_python(), *_packages()]
     if not all(map(_has, ("torch", "platformdirs"))):  # the other checks need these packages
         return found
@@ -67,8 +80,26 @@ def doctor() -> list[MachineCheck]:
 
 
 def is_fit(found: Sequence[MachineCheck]) -> bool:
-    """Return whether nothing that the package needs is missing."""
-    return all(finding.state != "missing" for finding in found)
+    """Return whether nothing that the package needs is missing, and no system is wrong."""
+    return all(finding.state not in ("missing", "wrong") for finding in found)
+
+
+def _tried(entry: Entry, data: str | Path | None) -> list[MachineCheck]:
+    """Check the package of a system, and if it is complete, its promises."""
+    from synthorax.api.system_trial import try_system
+
+    name = f"system {entry.name}"
+    try:
+        check_entry(entry)
+    except Exception as error:  # whatever another package raises
+        return [MachineCheck(name, "wrong", " ".join(str(error).split()))]
+    complete = f"the package {with_version(entry.distribution)} has all that its entry promises"
+    found = [MachineCheck(name, "ok", complete)]
+    with tempfile.TemporaryDirectory(prefix="synthorax-") as folder:
+        for promise in try_system(entry, Path(folder), data):
+            text = f"{promise.claim}: {promise.fault}" if promise.fault else promise.claim
+            found.append(MachineCheck(name, "wrong" if promise.fault else "ok", text))
+    return found
 
 
 def _python() -> Iterator[MachineCheck]:

@@ -52,7 +52,7 @@ VERBS = {
     "info": ("Show what a store, run, model, result, scan, folder of scans or table holds.", "about:info"),
     "verify": ("Check whether a file or folder is marked as synthetic.", "about:verify"),
     "models": ("List the models that come with the package.", "about:models"),
-    "doctor": ("Check this machine: packages, memory, GPU, disk, speed.", "about:doctor"),
+    "doctor": ("Check this machine, or a system of your own package.", "about:doctor"),
     "pack": ("Pack a store, or the patches needed from it, into one file to copy.", "pack:pack"),
     "unpack": ("Unpack such a file into a store.", "pack:unpack"),
     "features": ("Compute the 12 shape features of nodule masks.", "features:features"),

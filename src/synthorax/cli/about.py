@@ -8,6 +8,7 @@ from typing import Any
 
 from synthorax import api
 from synthorax.cli.options import Json
+from synthorax.errors import InputError
 from synthorax.makers import Role
 from synthorax.registry import registry
 from synthorax.screen import say, warn
@@ -15,7 +16,7 @@ from synthorax.screen import say, warn
 NOT_SYNTHETIC = 1
 """Exit code of `verify` for a file or folder that is not marked as synthetic, or only in part."""
 UNFIT_EXIT = 1
-"""Exit code of `doctor` on a machine that lacks something."""
+"""Exit code of `doctor` on a machine that lacks something, or for a system that is wrong."""
 
 
 def info(
@@ -85,24 +86,31 @@ def models(*, json: Json = False) -> None:
         say("`synthorax info NAME` shows the card of one: figures, limits, patients, licence")
 
 
-def doctor(*, json: Json = False) -> int:
-    """Check this machine: packages, memory, GPU, disk and speed. Exit code 1 if something needed is missing, else 0.
+def doctor(*, system: str | None = None, data: Path | None = None, json: Json = False) -> int:
+    """Check this machine, or a system. Exit code 1 if something needed is missing or wrong, else 0.
 
     Parameters
     ----------
+    system
+        Name of a system, such as one of your own package: check that it keeps its contract. A trained system is
+        trained with its preset smoke.
+    data
+        Store or shapes to train the system on; by default small cubes of noise with balls.
     json
         Print JSON.
     """
     from synthorax.api.machine import is_fit
 
-    found = api.doctor()
+    if data is not None and system is None:
+        raise InputError("--data", f"{data} without --system", "--data together with --system NAME")
+    found = api.doctor(system, data)
     if json:
         print(dumps({"fit": is_fit(found), "findings": [vars(finding) for finding in found]}, indent=1))
     else:
         for finding in found:
             advice = f" -> {finding.advice}" if finding.advice else ""
             say(f"{finding.state:<8}{finding.name}: {finding.found}{advice}")
-        say("fit" if is_fit(found) else "not fit: see the lines marked missing")
+        say("fit" if is_fit(found) else f"not fit: see the lines marked {'missing' if system is None else 'wrong'}")
     return 0 if is_fit(found) else UNFIT_EXIT
 
 

@@ -1,0 +1,352 @@
+"""The trial of a system: it is trained for seconds, and its maker has to keep the promises of its roles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthorax.api.system_checks import SMOKE, check_roles
+from synthorax.api.trial_data import noise_patches, write_trial_data
+from synthorax.errors import InputError
+from synthorax.makers import (
+    Edit,
+    EditKind,
+    Generator,
+    Judge,
+    Maker,
+    Method,
+    Options,
+    Painter,
+    Role,
+    Samples,
+    Streams,
+    checked_samples,
+    fill,
+)
+from synthorax.nodule import ATTRIBUTES, NoduleAttributes
+from synthorax.provenance import patient_key
+from synthorax.registry import Entry, place_in_plugin
+from synthorax.training.files import WEIGHTS
+from synthorax.volume import Volume
+
+USUAL = {"diameter_mm": 6.0, "texture": 5.0, "malignancy": 3.0}
+"""Attributes of the requested nodules, of which a maker gets those that it heeds."""
+SOME_SAMPLES, MORE_SAMPLES = 3, 8
+"""Numbers of samples that are compared."""
+KIND_OF: dict[Role, EditKind] = {"injects": "inject", "erases": "erase"}
+MOST_ROUNDING = 1e-5
+"""Largest difference between a judgement alone and among others; batches of other sizes round otherwise."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A promise of the contract, and how a system keeps it.
+
+    Attributes:
+        claim: the promise, as a sentence.
+        fault: what is wrong; empty if the promise is kept.
+    """
+
+    claim: str
+    fault: str = ""
+
+
+class _Broken(Exception):
+    """A promise is not kept; the text says what was found."""
+
+
+def try_system(entry: Entry, folder: Path, data: str | Path | None = None) -> Iterator[Promise]:
+    """Try a system, and yield each promise of its contract with its fault, if it has one.
+
+    A trained system is trained with the preset `smoke` first; if it cannot be trained, the trial ends.
+
+    Args:
+        entry: the system.
+        folder: empty folder for the training.
+        data: store or shapes to train on; by default small cubes of noise with balls.
+    """
+    if entry.is_trained:
+        where = data if data is not None else write_trial_data(folder / "data", entry.data)
+        training = _tried(f"the preset {SMOKE} is trained", partial(_train, entry, where, folder))
+        yield training
+        if training.fault:
+            return
+        resume = partial(_resume, entry, where, folder)
+        yield _tried("a run that is stopped and resumed ends with the same bytes", resume)
+        yield _tried("a model that is read back has the same weights", partial(_read_back, entry, folder))
+        if entry.data == "store":
+            yield _tried("a model knows the patients it was trained on", partial(_knows, where, folder))
+    if not entry.roles:
+        return
+    try:
+        maker = _maker(entry, folder)
+    except Exception as error:  # whatever another package raises
+        yield Promise("the maker has the roles of the entry", _told(error))
+        return
+    yield Promise("the maker has the roles of the entry")
+    for claim, check in _claims(entry, maker):
+        yield _tried(claim, check)
+
+
+def _tried(claim: str, check: Callable[[], None]) -> Promise:
+    try:
+        check()
+    except Exception as error:  # whatever another package raises
+        return Promise(claim, _told(error))
+    return Promise(claim)
+
+
+def _told(error: Exception) -> str:
+    known = isinstance(error, InputError | _Broken)
+    text = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
+    return text if known else ", ".join(filter(None, (text, place_in_plugin(error))))
+
+
+def _train(entry: Entry, data: str | Path, folder: Path) -> None:
+    from synthorax.api.training import train
+
+    train(entry.name, data, folder / "run", preset=SMOKE, device="cpu")
+
+
+def _resume(entry: Entry, data: str | Path, folder: Path) -> None:
+    """Take two steps of each stage, once at a stretch, and once with a stop after the first step."""
+    from synthorax.training.devices import make_fabric
+    from synthorax.training.loop import fit
+    from synthorax.training.precision import with_precision
+    from synthorax.training.run_folder import RunFolder
+    from synthorax.training.system import Training
+
+    config: Any = with_precision(entry.presets[SMOKE], "cpu")
+    fabric = make_fabric("cpu", precision=getattr(config, "precision", "32"))
+
+    def short(steps: int) -> Training:
+        """The training, with at most two steps of each stage, and at most `steps` steps in all."""
+        made: Training = entry.load("training", "training")(config, data, 0, entry.make_training_options({}))
+        stages = []
+        for stage in made.stages:
+            stages.append(replace(stage, steps=min(stage.steps, 2, steps)))
+            steps -= stages[-1].steps
+        return replace(made, stages=stages, validation=None)
+
+    every = sum(stage.steps for stage in short(10**6).stages)
+    for name, calls in (("whole", (every,)), ("parts", (1, every))):
+        (folder / name).mkdir()
+        for steps in calls:
+            fit(short(steps), RunFolder(folder / name), fabric)
+    whole, parts = ((folder / name / WEIGHTS).read_bytes() for name in ("whole", "parts"))
+    if whole != parts:
+        raise _Broken("other weights; batches and noise have to depend on the step alone")
+
+
+def _read_back(entry: Entry, folder: Path) -> None:
+    from synthorax import hub
+
+    system = hub.load(folder / "run").system
+    weights = system.weights()
+    config = json.loads(json.dumps(system.config.model_dump(mode="json")))
+    found = entry.load("system", "System").restore(config, weights).weights()
+    if found.keys() != weights.keys():
+        raise _Broken(f"other tensors: {', '.join(sorted(found.keys() ^ weights.keys()))}")
+    for name, tensor in weights.items():
+        if found[name].numpy().tobytes() != tensor.numpy().tobytes():
+            raise _Broken(f"other values of {name}")
+
+
+def _knows(data: str | Path, folder: Path) -> None:
+    from synthorax import hub
+    from synthorax.datasets.store import Store
+
+    seen, trained = hub.load(folder / "run").lineage.seen, set(map(patient_key, Store(Path(data)).splits["train"]))
+    if not trained <= seen:
+        raise _Broken(f"{len(trained & seen)} of {len(trained)} training patients in its data.json")
+
+
+def _maker(entry: Entry, folder: Path) -> Maker:
+    """Return the maker of the trained model, or of a system without weights.
+
+    Raises:
+        InputError: it lacks a role of the entry, or has another lineage than the one that it was given.
+    """
+    if not entry.is_trained:
+        made: Maker = entry.load("maker", "maker")(entry.make_options({}))
+        check_roles(entry, made)
+        return made
+    from synthorax import hub
+
+    model = hub.load(folder / "run")
+    made = model.system.maker(model.lineage)
+    check_roles(entry, made)
+    if not made.lineage.seen >= model.lineage.seen:
+        raise InputError(entry.name, "a maker without the lineage that it was given", "maker.lineage with its patients")
+    return made
+
+
+def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yield the promises of a maker's roles, each with the function that checks it."""
+    yield "the maker heeds attributes of nodules", partial(_heeds, maker)
+    if entry.roles & {"makes patches", "makes shapes"}:
+        generator = cast(Generator, maker)
+        yield "samples are what the contract says", partial(_samples, generator)
+        yield "the same seed gives the same bytes, and another seed others", partial(_seeds, generator)
+        yield "sample i does not depend on how many are made", partial(_numbers, generator)
+        yield "an attribute that it does not heed is refused by the call of sample", partial(_unheeded, generator)
+        yield "a patch without a nodule is made or refused as makes_empty says", partial(_empty, generator)
+    if "makes scans" in entry.roles:
+        yield "scan i of a seed is the same whenever it is made", partial(_scans, cast(Streams, maker))
+    for role, kind in KIND_OF.items():
+        if role in entry.roles:
+            method = cast(Method, maker)
+            yield f"a voxel outside the region of an edit keeps its bits ({kind})", partial(_outside, method, kind)
+            yield f"edits done together equal each done alone ({kind})", partial(_together, method, kind)
+            yield f"a patch reaches at least as far as its region ({kind})", partial(_reach, method, kind)
+    if "paints" in entry.roles:
+        yield "a painted window is finite and the same for a seed", partial(_paints, cast(Painter, maker))
+    if "judges" in entry.roles:
+        yield "a judgement is a probability that does not depend on the others", partial(_judges, cast(Judge, maker))
+
+
+def _heeds(maker: Maker) -> None:
+    if unknown := set(maker.heeds) - set(ATTRIBUTES):
+        raise _Broken(f"{', '.join(sorted(unknown))}; the attributes are {', '.join(ATTRIBUTES)}")
+
+
+def _requests(maker: Generator, n: int) -> list[tuple[NoduleAttributes, ...]]:
+    """Return requests that the maker accepts: the usual attributes that it heeds, none, and no nodule, in turn."""
+    usual = (NoduleAttributes(**{name: value for name, value in USUAL.items() if name in maker.heeds}),)
+    each = [usual, *(asked for asked in ((NoduleAttributes(),), ()) if _takes(maker, asked))]
+    return [each[i % len(each)] for i in range(n)]
+
+
+def _takes(maker: Generator, asked: tuple[NoduleAttributes, ...]) -> bool:
+    try:
+        maker.sample([asked], 0)
+    except InputError:
+        return False
+    return True
+
+
+def _made(maker: Generator, n: int, seed: int = 5) -> Samples:
+    return Samples.joined(checked_samples(maker, _requests(maker, n), seed))
+
+
+def _same(one: Samples, other: Samples) -> bool:
+    """Return whether samples are the same to the bit."""
+    arrays = one.arrays.keys() == other.arrays.keys() and all(
+        np.array_equal(one.arrays[name], other.arrays[name]) for name in one.arrays
+    )
+    return arrays and (one.nodules, one.details) == (other.nodules, other.details)
+
+
+def _samples(maker: Generator) -> None:
+    samples = _made(maker, MORE_SAMPLES)
+    for i, (nodules, asked) in enumerate(zip(samples.nodules, samples.asked, strict=True)):
+        if len(nodules) != len(asked):
+            raise _Broken(f"{len(nodules)} nodules in sample {i}, of which {len(asked)} were requested")
+    json.dumps(samples.details, allow_nan=False)
+
+
+def _seeds(maker: Generator) -> None:
+    first, again, other = (_made(maker, SOME_SAMPLES, seed) for seed in (1, 1, 2))
+    if not _same(first, again):
+        raise _Broken("other samples of the same seed; noise has to be drawn from the seed")
+    if _same(first, other):
+        raise _Broken("the same samples of another seed")
+
+
+def _numbers(maker: Generator) -> None:
+    if not _same(_made(maker, MORE_SAMPLES).rows(np.arange(SOME_SAMPLES)), _made(maker, SOME_SAMPLES)):
+        raise _Broken(f"the first {SOME_SAMPLES} of {MORE_SAMPLES} samples differ from {SOME_SAMPLES} samples")
+
+
+def _unheeded(maker: Generator) -> None:
+    others = sorted(set(ATTRIBUTES) - maker.heeds)
+    usual = {name: value for name, value in USUAL.items() if name in maker.heeds}
+    if others and _takes(maker, (NoduleAttributes(**usual, **{others[0]: 3.0}),)):
+        raise _Broken(f"{others[0]} is taken; makers.check_heeds refuses it, outside of a generator function")
+
+
+def _empty(maker: Generator) -> None:
+    if (takes := _takes(maker, ())) != maker.makes_empty:
+        raise _Broken(f"makes_empty is {maker.makes_empty}, but such a patch is {'made' if takes else 'refused'}")
+
+
+def _scans(maker: Streams) -> None:
+    one, again, other = (maker.scan(index, 5).whole() for index in (1, 1, 0))
+    if one.voxels.tobytes() != again.voxels.tobytes():
+        raise _Broken("other voxels of the same scan")
+    if one.voxels.tobytes() == other.voxels.tobytes():
+        raise _Broken("the same voxels of another scan")
+    stream = maker.scan(0, 5)
+    json.dumps([stream.details, stream.arithmetic], allow_nan=False)
+
+    class Others(Options):
+        """Options of no system."""
+
+    try:
+        maker.scan(0, 5, Others())
+    except InputError:
+        return
+    raise _Broken("options of another class are taken; makers.options_of refuses them")
+
+
+def _edits(kind: EditKind, regions: Sequence[NDArray[np.bool_]]) -> list[Edit]:
+    """Return an edit of each region, of nodules of 5, 6 and 7 mm."""
+    masks = [region & (np.indices(region.shape).sum(0) % 2 == 0) if kind == "erase" else None for region in regions]
+    return [Edit(kind, NoduleAttributes(diameter_mm=5.0 + i), mask) for i, mask in enumerate(masks)]
+
+
+def _outside(method: Method, kind: EditKind) -> None:
+    volumes, regions = noise_patches()
+    for volume, region, edit in zip(volumes, regions, _edits(kind, regions), strict=True):
+        filled = fill(method, volume, region, edit, 7)
+        if not np.array_equal(filled.hu[~region], volume.voxels[~region]):
+            raise _Broken("voxels outside the region changed")
+        if np.array_equal(filled.hu, volume.voxels):
+            raise _Broken("no voxel changed")
+        if filled.mask is not None and (not filled.mask.any() or (filled.mask & ~region).any()):
+            raise _Broken("a mask that is empty, or reaches beyond the region")
+
+
+def _together(method: Method, kind: EditKind) -> None:
+    volumes, regions = noise_patches()
+    edits, seeds = _edits(kind, regions), [7, 8, 7]
+    together = method.fill_many(volumes, regions, edits, seeds)
+    for found, volume, region, edit, seed in zip(together, volumes, regions, edits, seeds, strict=True):
+        single = fill(method, volume, region, edit, seed)
+        same_mask = (found.mask is None) == (single.mask is None) and np.array_equal(found.mask, single.mask)  # type: ignore[arg-type]
+        if found.hu.tobytes() != single.hu.tobytes() or not same_mask or found.attributes != single.attributes:
+            raise _Broken("another result of the same patch, edit and seed")
+
+
+def _reach(method: Method, kind: EditKind) -> None:
+    context, region = method.reach_mm(Edit(kind, NoduleAttributes(diameter_mm=8.0)))
+    if not context >= region > 4.0:
+        raise _Broken(f"a patch of {context:g} mm and a region of {region:g} mm around a nodule of 8 mm")
+
+
+def _paints(painter: Painter) -> None:
+    z, y, x = painter.smallest
+    codes = np.array(sorted(painter.codes), np.uint8)
+    random = np.random.default_rng(0)
+    labels = Volume(codes[random.integers(0, len(codes), (z + 2 * painter.context, y, x))], painter.spacing_mm)
+    one, again = (painter.paint(labels, (7, 0, 40), 1) for _ in range(2))
+    if one.shape != (z, y, x) or one.voxels.dtype != np.float32 or not np.isfinite(one.voxels).all():
+        raise _Broken(f"{one.voxels.dtype} {one.shape}; expected finite float32 {(z, y, x)}")
+    if one.voxels.tobytes() != again.voxels.tobytes():
+        raise _Broken("other voxels of the same seed")
+
+
+def _judges(judge: Judge) -> None:
+    hu = np.random.default_rng(1).integers(-1000, 400, (MORE_SAMPLES, *judge.spec.size)).astype(np.int16)
+    found = judge.judge(hu)
+    if found.shape != (MORE_SAMPLES,) or found.dtype != np.float64 or not ((found >= 0) & (found <= 1)).all():
+        raise _Broken(f"{found.dtype} {found.shape}; expected float64 ({MORE_SAMPLES},) from 0 to 1")
+    if abs(judge.judge(hu[:SOME_SAMPLES]) - found[:SOME_SAMPLES]).max() > MOST_ROUNDING:
+        raise _Broken("other probabilities of the same patches among fewer")
