@@ -1,5 +1,6 @@
 """A fault of another package's system is told before its harm, by the package's name."""
 
+import json
 import sys
 
 import pytest
@@ -121,3 +122,20 @@ def test_doctor_of_a_system_that_is_not_there_or_data_without_a_system_is_one_li
 @pytest.mark.parametrize("entry", BUILT_IN, ids=lambda entry: entry.name)
 def test_every_system_of_this_package_has_what_its_entry_promises(entry):
     check_entry(entry)
+
+
+@pytest.fixture
+def run(toy, store, tmp_path):
+    """A function that trains the toy, with a change of a module, and returns the run folder."""
+
+    def trained(**changes):
+        toy(**changes)
+        assert main(["train", "toy", "--data", f"{store}", "--out", f"{tmp_path}/run", *SMOKE]) == 0
+        return f"{tmp_path}/run"
+
+    return trained
+
+
+def test_a_manifest_says_of_a_system_only_what_was_requested(run, tmp_path):
+    assert main(["sample", run(), "-n", "1", "--diameter", "8", "--out", f"{tmp_path}/made"]) == 0
+    assert json.loads((tmp_path / "made" / "manifest.json").read_text())["how"] == {"diameter_mm": 8.0}

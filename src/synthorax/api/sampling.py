@@ -128,5 +128,4 @@ def write_samples(
     """
     from synthorax.datasets.sample_folder import write_samples as write
 
-    how = how or {"drawn": "uniform"}
-    return write(Path(folder), samples, seed=seed, how=how, formats=formats, overwrite=overwrite, tell=tell)
+    return write(Path(folder), samples, seed=seed, how=how or {}, formats=formats, overwrite=overwrite, tell=tell)

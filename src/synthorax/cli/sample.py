@@ -101,7 +101,7 @@ def sample(
     asked: dict[str, Any] = {"positive": positive, "diameter_mm": diameter, **(attributes or Attributes()).given()}
     asked = {name: value for name, value in asked.items() if value is not None}
     given = options.given() if options else {}
-    how: dict[str, object] = {"drawn": "uniform", **asked, **(options.recorded() if options else {})}
+    how: dict[str, object] = {**asked, **(options or system_of(model).options()).recorded()}
     if device != "cpu":
         how["device"] = device
     chosen = None if formats is None else [name.strip() for name in formats.split(",")]

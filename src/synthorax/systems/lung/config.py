@@ -165,7 +165,7 @@ class LungOptions(makers.Options):
         if self.walk is not None:
             first, last = makers.as_recorded(self.walk)
             return {"drawn": "walk", "from": first, "to": last}
-        return super().recorded()
+        return {"drawn": "uniform", **super().recorded()}
 
 
 Options = LungOptions
