@@ -506,13 +506,22 @@ def fill(method: Method, patch: Volume, region: NDArray[np.bool_], edit: Edit, s
     found = method.fill_many([patch], [region], [edit], [seed])
     if len(found) != 1:
         raise InputError(method.name, f"{len(found)} results for one edit", "one result for each edit")
-    filled = found[0]
+    check_filled(method, patch, edit, found[0])
+    return found[0]
+
+
+def check_filled(method: Method, patch: Volume, edit: Edit, filled: Filled) -> None:
+    """Refuse the result of an edit that is not as `Filled` promises.
+
+    Raises:
+        InputError: the HU are not finite, or the HU or the mask of an injected nodule have another size or type; names
+            the method.
+    """
     if filled.hu.shape != patch.shape or not np.isfinite(filled.hu).all():
         raise InputError(method.name, f"a result of {filled.hu.shape} voxels", f"{patch.shape} voxels of finite HU")
     if edit.kind == "inject" and (filled.mask is None or (filled.mask.shape, filled.mask.dtype) != (patch.shape, bool)):
         found_mask = "no mask" if filled.mask is None else f"a mask {filled.mask.shape} of {filled.mask.dtype}"
         raise InputError(method.name, f"{found_mask} of an injected nodule", f"a mask {patch.shape} of bool")
-    return filled
 
 
 ARRAY_TYPES: Mapping[str, str] = {"ct": "int16", "mask": "uint8", "occupancy": "float32"}
@@ -536,21 +545,21 @@ def checked_samples(
             other arrays, other types or other numbers than promised; names the maker.
     """
     parts = maker.select(asked, seed, options) if select else maker.sample(asked, seed, options)
-    return _checked_parts(maker, parts, [tuple(each) for each in asked], is_whole=not select)
+    return _checked_parts(maker, parts, len(asked), is_whole=not select and options is None)
 
 
-def _checked_parts(maker: Generator, parts: Iterable[Samples], asked: list[Asked], is_whole: bool) -> Iterator[Samples]:
-    made = 0
+def _checked_parts(maker: Generator, parts: Iterable[Samples], n: int, is_whole: bool) -> Iterator[Samples]:
+    """Yield the parts of `n` requested samples, of which a selection, and options that select, may leave some out."""
+    made, following = 0, 0
     for part in parts:
         _check_part(maker, part)
-        rows = slice(made, made + len(part))
-        made += len(part)
-        if is_whole and (part.index.tolist() != list(range(len(asked)))[rows] or list(part.asked) != asked[rows]):
-            found = f"samples of numbers {part.index.tolist()[:3]}... for {list(part.asked)[:1]}"
-            raise InputError(maker.name, found, "samples in the order of the request, numbered from 0")
+        index = part.index.tolist()
+        if index != sorted(set(index)) or (index and not following <= index[0] <= index[-1] < n):
+            raise InputError(maker.name, f"samples of numbers {index[:3]} of {n}", "rising numbers from 0, each once")
+        made, following = made + len(part), index[-1] + 1 if index else following
         yield part
-    if is_whole and made != len(asked):
-        raise InputError(maker.name, f"{made} samples", f"{len(asked)}, as requested")
+    if is_whole and made != n:
+        raise InputError(maker.name, f"{made} samples", f"{n}, as requested")
 
 
 def _check_part(maker: Generator, part: Samples) -> None:

@@ -139,3 +139,44 @@ def run(toy, store, tmp_path):
 def test_a_manifest_says_of_a_system_only_what_was_requested(run, tmp_path):
     assert main(["sample", run(), "-n", "1", "--diameter", "8", "--out", f"{tmp_path}/made"]) == 0
     assert json.loads((tmp_path / "made" / "manifest.json").read_text())["how"] == {"diameter_mm": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"maker": ("self.spec.to_int16(", "self.spec.to_hu(")},
+            "toy: found samples with ct of float64; expected ct of",
+        ),
+        (
+            {"maker": ('"mask": mask[None]', '"masks": mask[None]')},
+            "toy: found samples with masks of uint8; expected ct",
+        ),
+        ({"maker": ("np.array([i])", "np.array([i + 1])")}, "toy: found samples of numbers [1] of 1; expected"),
+        (
+            {"maker": ("in enumerate(asked))", "in enumerate(asked[1:]))")},
+            "toy: found 0 samples; expected 1, as requested",
+        ),
+        (
+            {"maker": ("self.lineage, tried", "type(self.lineage)('toy'), tried")},
+            "toy: found samples without the maker's",
+        ),
+        ({"maker": ("label=1", "label=2")}, "toy: found a mask with the label 1 of no nodule"),
+        (
+            {"maker": ("({},), self.spec", "({},), type(self.spec)((16, 16, 16), (2.0, 2.0, 2.0))")},
+            "toy: found samples of",
+        ),
+    ],
+    ids=["type", "name", "number", "count", "lineage", "label", "grid"],
+)
+def test_samples_that_are_not_as_promised_are_refused_and_nothing_is_written(changes, said, run, tmp_path, capsys):
+    model = run(**changes)
+    assert main(["sample", model, "-n", "1", "--diameter", "8", "--out", f"{tmp_path}/made"]) == 2
+    assert f"synthorax: {said}" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_nodule_that_is_wider_than_its_patch_is_refused(run, tmp_path, capsys):
+    assert main(["sample", run(), "-n", "1", "--diameter", "60", "--out", f"{tmp_path}/made"]) == 2
+    said = "synthorax: diameter_mm: found 60 mm; expected at most 14 mm, which a patch of toy shows whole"
+    assert said in capsys.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from synthorax.errors import InputError
-from synthorax.makers import Generator, Samples
+from synthorax.makers import Generator, Samples, check_heeds, checked_samples
 from synthorax.nodule import ATTRIBUTES, NoduleAttributes
 from synthorax.registry import registry
 
@@ -86,7 +86,13 @@ def sample_chunks(model: str | Path | Model | Maker, n: int, *, seed: int = 0, *
         raise InputError(name, f"{value:g} with positive=False", f"no {name}, since these patches have no nodule")
     options = hub.with_makers(registry()[maker.name].make_options(given)) if given else None
     asked = () if positive is False else (NoduleAttributes(**attributes),)
-    return maker.sample([asked] * n, seed, options)
+    check_heeds(maker, asked)
+    parts = checked_samples(maker, [asked] * n, seed, options)
+    widest, diameter = maker.spec.widest_mm, attributes.get("diameter_mm", 0.0)
+    if not diameter <= widest:  # makers that know a narrower limit have told it by themselves
+        found = f"{diameter:g} mm"
+        raise InputError("diameter_mm", found, f"at most {widest:g} mm, which a patch of {maker.name} shows whole")
+    return parts
 
 
 def generator_of(model: str | Path | Model | Maker, device: str = "cpu") -> Generator:

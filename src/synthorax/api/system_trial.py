@@ -246,6 +246,8 @@ def _same(one: Samples, other: Samples) -> bool:
 
 def _samples(maker: Generator) -> None:
     samples = _made(maker, MORE_SAMPLES)
+    if list(samples.asked) != _requests(maker, MORE_SAMPLES):
+        raise _Broken("samples whose `asked` is not what was requested")
     for i, (nodules, asked) in enumerate(zip(samples.nodules, samples.asked, strict=True)):
         if len(nodules) != len(asked):
             raise _Broken(f"{len(nodules)} nodules in sample {i}, of which {len(asked)} were requested")

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from synthorax.anatomy.morphology import distance_inside, eroded
 from synthorax.editing.learned import EDITED_DIAMETERS, EDITED_MARGIN_MM, check_not_thinner, half_filled, onto
 from synthorax.errors import InputError
-from synthorax.makers import Edit, Filled, Generator, Options, Role, Samples
+from synthorax.makers import Edit, Filled, Generator, Options, Role, Samples, checked_samples
 from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.overlay import laid_over, lung_hu_of
 from synthorax.scanner import CONTEXT_MM, Scanner, measure_scanner
@@ -124,9 +124,8 @@ class Blended:
             asked["diameter_mm"] = min(wanted, own.spec.widest_mm)
         least = inf
         for attempt in range(ATTEMPTS):
-            parts = own.sample(
-                [(NoduleAttributes(**asked),)] * DRAWN_SAMPLES, derive(seed, "samples", attempt), self._options
-            )
+            wishes = [(NoduleAttributes(**asked),)] * DRAWN_SAMPLES
+            parts = checked_samples(own, wishes, derive(seed, "samples", attempt), self._options)
             made = Samples.joined(parts)
             if "mask" not in made.arrays:
                 raise InputError(self.name, "samples without masks", "a generator whose patches have masks")

@@ -93,6 +93,10 @@ def painted_slabs(labels: Volume, painter: Painter, seed: int) -> Iterator[tuple
             for i, x in enumerate(along[2].starts):
                 seen = _window(labels, (z, y, x), size, painter.context)
                 hu = painter.paint(seen, (z, y, x), seed).voxels
+                if hu.shape != tuple(size) or not np.isfinite(hu).all():
+                    raise InputError(
+                        painter.name, f"a window of {hu.shape} voxels", f"{tuple(size)} voxels of finite HU"
+                    )
                 weight_y, weight_x = along[1].weights[j][:, None], along[2].weights[i]
                 hu = hu * along[0].weights[row][:, None, None] * weight_y * weight_x
                 open_[:, y : y + size[1], x : x + size[2]] += hu

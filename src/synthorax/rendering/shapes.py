@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from synthorax.annotations.lidc_table import draw_reading, lidc_patients
-from synthorax.makers import Generator, Lineage
+from synthorax.makers import Generator, Lineage, checked_samples
 from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import patient_key
 from synthorax.shapes.diameter import axial_diameter_mm
@@ -119,7 +119,7 @@ class SampledShapes:
     def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
         """Return the mask nearest to the wanted diameter among `DRAWN_SHAPES` that the seed draws."""
         spacing = self._shapes.spec.spacing_mm
-        made = self._shapes.sample([(NoduleAttributes(),)] * DRAWN_SHAPES, seed)
+        made = checked_samples(self._shapes, [(NoduleAttributes(),)] * DRAWN_SHAPES, seed)
         masks = [mask > 0 for part in made for mask in part.arrays["mask"]]
         widths = np.array([axial_diameter_mm(np.argwhere(mask), spacing) for mask in masks])
         best = int(np.argmin(abs(np.log(widths / (wanted.diameter_mm or np.median(widths))))))

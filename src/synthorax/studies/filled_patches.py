@@ -10,7 +10,20 @@ from numpy.typing import NDArray
 
 from synthorax.datasets.patches import PatchDataset
 from synthorax.errors import InputError
-from synthorax.makers import Asked, Edit, Filled, Generator, Lineage, Method, Options, Role, Samples, check_heeds, fill
+from synthorax.makers import (
+    Asked,
+    Edit,
+    Filled,
+    Generator,
+    Lineage,
+    Method,
+    Options,
+    Role,
+    Samples,
+    check_filled,
+    check_heeds,
+    fill,
+)
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.parallel import map_processes
 from synthorax.provenance import patient_key
@@ -137,9 +150,13 @@ def filled_all(
         regions = [np.ones(patch.shape, bool) for patch in patches]
         edits = [Edit("inject", nodule) for _, nodule, _ in part]
         try:
-            found += method.fill_many(patches, regions, edits, [seed for _, _, seed in part])
+            filled = method.fill_many(patches, regions, edits, [seed for _, _, seed in part])
+            for patch, edit, one in zip(patches, edits, filled, strict=True):
+                check_filled(method, patch, edit, one)
         except InputError:
             found += map(single, part)
+        else:
+            found += filled
     return found
 
 

@@ -16,7 +16,7 @@ from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
-from synthorax.makers import Asked, Generator, Judge, Maker, Method, Role, Samples
+from synthorax.makers import Asked, Generator, Judge, Maker, Method, Role, Samples, checked_samples
 from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import fingerprint
 from synthorax.rendering.config import Options
@@ -96,7 +96,7 @@ def labelled(makers: Sequence[Maker]) -> dict[str, Maker]:
 
 def samples_for(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -> Samples:
     """Make a patch for each nodule; the maker gets those of the nodule's attributes that it heeds."""
-    return Samples.joined(maker.sample(_asked(maker, nodules), seed))
+    return Samples.joined(checked_samples(maker, _asked(maker, nodules), seed))
 
 
 def sampled(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -> NDArray[np.int16]:
@@ -112,18 +112,21 @@ def selected(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -
     Raises:
         InputError: the maker does not select.
     """
-    return _joined(maker, maker.select(_asked(maker, nodules), seed))
+    return _joined(maker, checked_samples(maker, _asked(maker, nodules), seed, select=True))
 
 
 def without_nodule(maker: Generator, n: int, seed: int) -> NDArray[np.int16]:
     """Make `n` patches that are requested to have no nodule, HU [n, z, y, x]."""
-    return _joined(maker, maker.sample([()] * n, seed))
+    return _joined(maker, checked_samples(maker, [()] * n, seed))
 
 
 def judged(maker: Judge, patches: PatchDataset) -> NDArray[np.float64]:
     """Return the probability of a nodule in each patch, as the maker itself judges it, [n]."""
     found = [maker.judge(patches.spec.to_int16(ct[:, 0].numpy())) for ct in cts(patches)]
-    return np.concatenate(found).astype(np.float64)
+    probabilities = np.concatenate(found).astype(np.float64)
+    if probabilities.shape != (len(patches),) or not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise InputError(maker.name, "judgements that are no probabilities of the patches", "one from 0 to 1 for each")
+    return probabilities
 
 
 def _asked(maker: Maker, nodules: Sequence[NoduleAttributes]) -> list[Asked]:
