@@ -124,9 +124,10 @@ class Samples:
             `occupancy`: float32 from 0 to 1, the share of a voxel that a shape fills; the mesh is its surface at 0.5.
         index: int64 [n], the number of each sample within its seed.
         asked: the nodules requested in each sample.
-        nodules: the nodules in each sample: label in the mask, centre in millimetres of the patch, whose first voxel
-            lies at (0, 0, 0), and attributes. `extra["diameter_is"]` gives the source of the diameter: `measured` on
-            the mask, or without a mask `asked` by the caller, `told` to the network, or `judged` by the network.
+        nodules: the nodules in each sample: label in the mask (0 for a nodule without voxels there), centre in
+            millimetres of the patch, whose first voxel lies at (0, 0, 0), and attributes. `extra["diameter_is"]` gives
+            the source of the diameter: `measured` on the mask, or without a mask `asked` by the caller, `told` to the
+            network, or `judged` by the network.
         details: further entries of each sample in the manifest, as JSON can hold them.
         spec: grid of the samples.
         lineage: patients whose data stand behind the samples.
@@ -545,7 +546,39 @@ def checked_samples(
             other arrays, other types or other numbers than promised; names the maker.
     """
     parts = maker.select(asked, seed, options) if select else maker.sample(asked, seed, options)
-    return _checked_parts(maker, parts, len(asked), is_whole=not select and options is None)
+    checked = _checked_parts(maker, parts, len(asked), is_whole=not select and options is None)
+
+    def count(part: Samples) -> int:
+        return sum(map(len, _without_voxels(part)))
+
+    def tell(counted: list[int]) -> tuple[str, ...]:
+        said = "have no voxel in their masks, so that their diameters are not measured"
+        return (f"{sum(counted)} nodules of {maker.name} {said}",) if any(counted) else ()
+
+    return map(_without_false_labels, noting_last(checked, count, tell))
+
+
+def _without_voxels(part: Samples) -> list[list[Nodule]]:
+    """Return for each sample the nodules whose label no voxel of its mask has; none for samples without masks."""
+    masks = part.arrays.get("mask", ())
+    return [
+        [nodule for nodule in nodules if nodule.label and not (mask == nodule.label).any()]
+        for nodules, mask in zip(part.nodules, masks, strict=False)
+    ]
+
+
+def _without_false_labels(part: Samples) -> Samples:
+    """Return the samples with the label 0 for each nodule whose label no voxel of its mask has."""
+    if not any(_without_voxels(part)):
+        return part
+    nodules = zip(part.nodules, _without_voxels(part), strict=True)
+    return replace(
+        part,
+        nodules=tuple(
+            tuple(replace(nodule, label=0) if nodule in missing else nodule for nodule in own)
+            for own, missing in nodules
+        ),
+    )
 
 
 def _checked_parts(maker: Generator, parts: Iterable[Samples], n: int, is_whole: bool) -> Iterator[Samples]:

@@ -1,5 +1,6 @@
 """A fault of another package's system is told before its harm, by the package's name."""
 
+import csv
 import json
 import sys
 
@@ -14,6 +15,9 @@ from tests.helpers.stores import cases, store_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+MEASURED = 'made = as_measured(Nodule("1", self.spec.middle_mm, nodule), mask > 0, self.spec.spacing_mm)'
+STATED = 'made = Nodule("1", self.spec.middle_mm, type(nodule)(9.0), label=1)'
+EMPTY = 'made, arrays["mask"] = Nodule("1", self.spec.middle_mm, nodule, label=1), 0 * mask[None]'
 BARE = 'roles = "toy", frozenset({"diameter_mm"}), frozenset({"judges"})'
 SMOKE = ("--preset", "smoke", "--device", "cpu")
 
@@ -99,10 +103,11 @@ def test_doctor_names_what_a_package_lacks(changes, said, toy):
             "found a maker that",
         ),
         ({"maker": ("check_heeds(self,", "(lambda *_: None)(self,")}, "an attribute that it does not heed is refused"),
+        ({"maker": (MEASURED, STATED)}, "a nodule has the diameter of its mask: a nodule of sample 0 of 9 mm, but"),
         ({"training": ("patches.batch(step, 8)", "patches.batch(id(object()) % 9973, 8)")}, "stopped and resumed"),
         ({"training": ("return Training", "1 / 0\n    return Training")}, "division by zero, toy 1.0, "),
     ],
-    ids=["none", "seed", "number", "type", "name", "role", "heeds", "resume", "error"],
+    ids=["none", "seed", "number", "type", "name", "role", "heeds", "diameter", "resume", "error"],
 )
 def test_doctor_tries_a_system_and_names_the_promise_that_is_broken(changes, said, toy, capsys):
     toy(**changes)
@@ -180,3 +185,21 @@ def test_a_nodule_that_is_wider_than_its_patch_is_refused(run, tmp_path, capsys)
     assert main(["sample", run(), "-n", "1", "--diameter", "60", "--out", f"{tmp_path}/made"]) == 2
     said = "synthorax: diameter_mm: found 60 mm; expected at most 14 mm, which a patch of toy shows whole"
     assert said in capsys.readouterr().err
+
+
+def test_nodules_without_voxels_are_told_and_noted_and_no_table_gives_them_a_mask(run, tmp_path, capsys):
+    out = tmp_path / "made"
+    assert main(["sample", run(maker=(MEASURED, EMPTY)), "-n", "3", "--diameter", "8", "--out", f"{out}"]) == 0
+    note = "3 nodules of toy have no voxel in their masks, so that their diameters are not measured"
+    assert f"warning: {note}" in capsys.readouterr().err
+    assert json.loads((out / "manifest.json").read_text())["notes"] == [note]
+    assert {row["mask_label"] for row in csv.DictReader((out / "nodules.csv").open())} == {""}
+
+
+def test_a_study_counts_nodules_without_voxels_also_when_it_is_resumed(run, store, tmp_path):
+    arguments = ["--data", f"{store}", "--model", run(maker=(MEASURED, EMPTY)), "--amounts", "1", "--trainings", "1"]
+    for _ in range(2):
+        out = tmp_path / "study"
+        assert main(["study", "detection", *arguments, "--set", "steps=2", *SMOKE, "--out", f"{out}"]) == 0
+        assert "4 of 4 nodules of toy have no voxel in their masks." in (out / "index.html").read_text()
+        (out / "results.json").unlink()

@@ -33,6 +33,7 @@ from synthorax.makers import (
 from synthorax.nodule import ATTRIBUTES, NoduleAttributes
 from synthorax.provenance import patient_key
 from synthorax.registry import Entry, place_in_plugin
+from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.training.files import WEIGHTS
 from synthorax.volume import Volume
 
@@ -194,6 +195,7 @@ def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None
     if entry.roles & {"makes patches", "makes shapes"}:
         generator = cast(Generator, maker)
         yield "samples are what the contract says", partial(_samples, generator)
+        yield "a nodule has the diameter of its mask", partial(_diameters, generator)
         yield "the same seed gives the same bytes, and another seed others", partial(_seeds, generator)
         yield "sample i does not depend on how many are made", partial(_numbers, generator)
         yield "an attribute that it does not heed is refused by the call of sample", partial(_unheeded, generator)
@@ -252,6 +254,19 @@ def _samples(maker: Generator) -> None:
         if len(nodules) != len(asked):
             raise _Broken(f"{len(nodules)} nodules in sample {i}, of which {len(asked)} were requested")
     json.dumps(samples.details, allow_nan=False)
+
+
+def _diameters(maker: Generator) -> None:
+    """Refuse nodules whose diameter differs from that of their masks by more than the width of a voxel."""
+    samples = _made(maker, MORE_SAMPLES)
+    spacing = samples.spec.spacing_mm
+    for i, (nodules, mask) in enumerate(zip(samples.nodules, samples.arrays.get("mask", ()), strict=False)):
+        for nodule in nodules:
+            if nodule.label and nodule.attributes.diameter_mm is not None:
+                measured = axial_diameter_mm(np.argwhere(mask == nodule.label), spacing)
+                if abs(measured - nodule.attributes.diameter_mm) > max(spacing[1:]):
+                    found = f"{nodule.attributes.diameter_mm:g} mm, but its mask is {measured:.3g} mm wide"
+                    raise _Broken(f"a nodule of sample {i} of {found}; shapes.diameter.as_measured measures it")
 
 
 def _seeds(maker: Generator) -> None:

@@ -43,12 +43,16 @@ def axial_diameters_mm(
 def as_measured(nodule: Nodule, mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> Nodule:
     """Return a generated nodule with the centre and the diameter of its mask, rounded to 0.01 mm, and with label 1.
 
+    A nodule whose mask is empty is returned as it is, without a label.
+
     Args:
         nodule: keeps its other attributes.
-        mask: bool [z, y, x], not empty.
+        mask: bool [z, y, x].
         spacing_mm: voxel size (z, y, x).
     """
     inside = np.argwhere(mask)
+    if not len(inside):
+        return replace(nodule, label=0)
     z, y, x = (inside.mean(0) * spacing_mm).tolist()
     attributes = replace(nodule.attributes, diameter_mm=round(axial_diameter_mm(inside, spacing_mm), 2))
     extra = {**nodule.extra, "diameter_is": "measured"}

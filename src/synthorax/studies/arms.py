@@ -17,14 +17,16 @@ from synthorax.makers import Generator
 from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.seeding import derive
 from synthorax.studies.patch_makers import (
+    count_without_voxels,
     kept_patches,
     key_of,
     moved_into_range,
     nodules_of,
-    sampled,
+    samples_for,
     selected,
     too_wide,
     without_nodule,
+    without_voxels,
 )
 from synthorax.studies.trials import Feed
 from synthorax.tasks.config import TaskConfig
@@ -97,7 +99,8 @@ class Made:
         nodules: patches with nodules that have the attributes of the training set's nodules.
         selected: patches with such nodules that passed the maker's selection.
         empty: patches without a nodule.
-        note: sentences about the samples that passed the selection, and about attributes that the maker does not take.
+        note: sentences about nodules without voxels in their masks, the samples that passed the selection, and
+            attributes that the maker does not take.
     """
 
     nodules: NDArray[np.int16]
@@ -175,11 +178,23 @@ def made_patches(
         file = folder / f"{name.replace(' ', '-')}-{kind}-{key}-{count}.npy"
         return kept_patches(file, lambda: make(derive(0, kind)))
 
-    made = kept("plain", n, partial(sampled, maker, nodules))
-    passed, note = None, ""
+    missing = np.zeros(1, np.int64)
+
+    def plain(own: int) -> NDArray[np.int16]:
+        samples = samples_for(maker, nodules, own)
+        missing[:] = count_without_voxels(samples)
+        return samples.ct
+
+    made = kept("plain", n, plain)
+    if folder is not None:  # the patches may be those of an earlier call
+        missing = kept_patches(folder / f"{name.replace(' ', '-')}-without-voxels-{key}-{n}.npy", missing.copy)
+    passed, note = None, without_voxels(name, int(missing[0]), n)
     if maker.selects:
         passed = kept("selected", n, partial(selected, maker, nodules))
-        note = f"{len(passed):,} of {n:,} samples of {name} passed the selection; each was drawn again until it passed."
+        chosen = (
+            f"{len(passed):,} of {n:,} samples of {name} passed the selection; each was drawn again until it passed."
+        )
+        note = " ".join(filter(None, (note, chosen)))
         if len(passed) < LEAST_SELECTED * n:
             note += f" That is less than {LEAST_SELECTED:.0%}, so the arms with selected samples are left out."
             passed = None

@@ -29,13 +29,16 @@ from synthorax.studies.fidelity import Patches, likeness
 from synthorax.studies.patch_makers import (
     as_generator,
     check_maker_fits,
+    count_without_voxels,
     moved_into_range,
     nodules_of,
     rendering,
     sampled,
+    samples_for,
     selected,
     too_wide,
     with_diameter,
+    without_voxels,
 )
 from synthorax.studies.results import TRAININGS, Arm, Interval, check_study_folder, machine, write_results
 from synthorax.studies.trials import Study
@@ -137,9 +140,11 @@ def study_fidelity(
         checks += check_rating(study, config, makers, train, name, samples // 2, seed)
     asked = nodules_of(train, len(val), derive(seed, "likeness"))
     passed = f"{maker.name}, selected"
+    plain = samples_for(generator, asked, derive(seed, "plain"))
+    missing = without_voxels(maker.name, count_without_voxels(plain), len(asked))
     made = {
         "real, validation patients": Patches.of(val).hu,
-        maker.name: sampled(generator, asked, derive(seed, "plain")),
+        maker.name: plain.ct,
         **({passed: selected(generator, asked, derive(seed, "selected"))} if generator.selects else {}),
         baseline.name: sampled(makers[baseline.name], asked, derive(seed, "rendered")),
     }
@@ -161,7 +166,7 @@ def study_fidelity(
         pictures["curves"] = training_curves(*curves)
     counts = {"training": len(real.hu), "held_out": len(held_out.hu), "samples": len(val), "asked": samples}
     counts["selected"] = len(made.get(passed, ())) if generator.selects else len(val)
-    for sentence in filter(None, (too_wide(train), moved_into_range(generator, asked))):
+    for sentence in filter(None, (missing, too_wide(train), moved_into_range(generator, asked))):
         study.console.print(sentence)
     found = Fidelity(rows, checks, pictures, counts)
     _write(out, store, found, maker, extractor, extractor_name)

@@ -99,6 +99,16 @@ def samples_for(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int
     return Samples.joined(checked_samples(maker, _asked(maker, nodules), seed))
 
 
+def count_without_voxels(samples: Samples) -> int:
+    """Return the number of nodules that have no voxel in the masks of their samples; 0 for samples without masks."""
+    return sum(not nodule.label for own in samples.nodules for nodule in own) if "mask" in samples.arrays else 0
+
+
+def without_voxels(name: str, missing: int, n: int) -> str:
+    """Return a sentence about `missing` of a maker's `n` nodules that have no voxel in their masks; empty for 0."""
+    return f"{missing:,} of {n:,} nodules of {name} have no voxel in their masks." if missing else ""
+
+
 def sampled(maker: Generator, nodules: Sequence[NoduleAttributes], seed: int) -> NDArray[np.int16]:
     """Make a patch for each nodule, HU [n, z, y, x]."""
     return samples_for(maker, nodules, seed).ct
