@@ -16,7 +16,7 @@ from synthorax.errors import InputError
 from synthorax.io.mappings import parse_yaml, read_mapping
 from synthorax.makers import Generator, Lineage, Maker, Names, Options, Role, check_maker
 from synthorax.provenance import patient_key, sha256
-from synthorax.registry import OWN, Entry, registry
+from synthorax.registry import OWN, Entry, place_in_plugin, registry
 from synthorax.training.files import BEST, CONFIG, DATA, WEIGHTS
 
 if TYPE_CHECKING:
@@ -352,9 +352,8 @@ def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) ->
         raise InputError(file, f"{error.args[0]} {error.args[1]}", error.args[2]) from error
     except (RuntimeError, LookupError, TypeError, ValueError) as error:
         expected = f"weights of {name} as {file.name} describes it"
-        raise InputError(
-            weights, f"damaged weights, or weights of other networks ({_reason(error)})", expected
-        ) from error
+        cause = ", ".join(filter(None, (_reason(error), place_in_plugin(error))))
+        raise InputError(weights, f"damaged weights, or weights of other networks ({cause})", expected) from error
     for key, tensor in system.weights().items():
         if not key.startswith(FACTS) and not tensor.isfinite().all():
             raise InputError(

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -203,3 +205,22 @@ def test_a_study_counts_nodules_without_voxels_also_when_it_is_resumed(run, stor
         assert main(["study", "detection", *arguments, "--set", "steps=2", *SMOKE, "--out", f"{out}"]) == 0
         assert "4 of 4 nodules of toy have no voxel in their masks." in (out / "index.html").read_text()
         (out / "results.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("training", "return Training", "1 / 0\n    return Training"),
+        ("system", "loss.backward()", "torch.ones(2) @ torch.ones(3)"),
+    ],
+    ids=["in the package", "in torch, called by the package"],
+)
+def test_an_error_in_a_package_names_the_package_its_file_and_line(file, old, new, toy, store, tmp_path, capsys):
+    toy(**{file: (old, new)})
+    assert main(["train", "toy", "--data", f"{store}", "--out", f"{tmp_path}/run", *SMOKE]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    found = re.match(
+        r"synthorax: the package toy 1\.0, (\S+), line (\d+): failed \(\w+Error: .*\); please report", line
+    )
+    assert new.splitlines()[0] in Path(found[1]).read_text().splitlines()[int(found[2]) - 1]
+    assert "please report it to that package, with the file" in line

@@ -62,9 +62,9 @@ def home(packages, tmp_path_factory, chest):
     return folder
 
 
-def test_the_package_has_fewer_than_80_lines():
+def test_the_package_has_at_most_80_lines():
     lines = [line for file, text in BLOCKS.items() if file.endswith(".py") for line in text.splitlines()]
-    assert len([line for line in lines if line.strip()]) < 80
+    assert len([line for line in lines if line.strip()]) <= 80
 
 
 def test_it_learns_that_nodules_are_dense_and_samples_have_masks(home, tmp_path):

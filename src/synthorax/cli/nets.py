@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from synthorax.errors import ElsewhereError, Stopped
+from synthorax.registry import place_in_plugin
 
 AT_HAND = ("path", "file", "mask", "image", "scan", "table", "folder", "source")
 """Names of local variables in which this package's functions have the file that they read."""
@@ -83,6 +84,7 @@ def unforeseen(error: Exception, arguments: Sequence[str]) -> str:
         return f"{at}there is not enough memory for this; smaller input or fewer --workers need less"
     words = str(error) if isinstance(error, ElsewhereError) else f"{type(error).__name__}: {error}"
     words = " ".join(words.split())[:LONGEST_UNFORESEEN].rstrip(": ")
+    plugin = place_in_plugin(error)
     try:
         handle, name = tempfile.mkstemp(prefix="synthorax-error-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as report:
@@ -91,6 +93,8 @@ def unforeseen(error: Exception, arguments: Sequence[str]) -> str:
         kept = f"please report it, with the file {name}"
     except OSError:
         kept = "please report it"
+    if plugin:  # the file at hand, which synthorax was reading, has no part in it
+        return f"the package {plugin}: failed ({words}); {kept.replace('report it', 'report it to that package')}"
     return f"{at}failed in a way that nobody foresaw ({words}); {kept}"
 
 

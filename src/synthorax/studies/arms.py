@@ -186,8 +186,9 @@ def made_patches(
         return samples.ct
 
     made = kept("plain", n, plain)
-    if folder is not None:  # the patches may be those of an earlier call
-        missing = kept_patches(folder / f"{name.replace(' ', '-')}-without-voxels-{key}-{n}.npy", missing.copy)
+    counted = None if folder is None else folder / f"{name.replace(' ', '-')}-without-voxels-{key}-{n}.npy"
+    if counted is not None and (missing.any() or counted.exists()):  # the patches may be those of an earlier call
+        missing = kept_patches(counted, missing.copy)
     passed, note = None, without_voxels(name, int(missing[0]), n)
     if maker.selects:
         passed = kept("selected", n, partial(selected, maker, nodules))

@@ -18,6 +18,7 @@ from torch.distributed import DistError
 from torch.distributed.distributed_c10d import _get_default_store
 
 from synthorax.errors import SIGNALLED, ElsewhereError, InputError, SynthoraxError
+from synthorax.registry import place_in_plugin
 from synthorax.screen import one_line, say
 
 FAILED, LEFT = "synthorax/failed", "synthorax/left"
@@ -92,6 +93,7 @@ class ErrorReport:
                 return cls(f"stopped {error}".rstrip(), SIGNALLED + getattr(error, "number", signal.SIGINT))
             case _:
                 words = " ".join(f"{type(error).__name__}: {error}".split())
+                words = ", ".join(filter(None, (words, place_in_plugin(error))))
                 return cls(words, 1, "".join(traceback.format_exception(error)))
 
     def error(self) -> Exception:
