@@ -110,7 +110,18 @@ class ElsewhereError(Exception):
 
 
 class TrainingError(SynthoraxError):
-    """A training run stopped: a weight or a logged figure was not finite, or a figure left its limits for too long."""
+    """A training run stopped: a weight or a logged figure was not finite, or a figure left its limits for too long.
+
+    Args:
+        what: what was found.
+        more: further parts of the text, such as what the user can do.
+    """
+
+    def __init__(self, what: str, *more: str) -> None:
+        super().__init__(what, *more)
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
 
 
 def reason(error: OSError) -> str:

@@ -109,7 +109,10 @@ def test_a_run_whose_seeds_make_one_nodule_stops_after_its_warm_up_and_says_what
         train(InPainterToy(figure, lambda step: 0, warm_up=6), tmp_path, 30)
     message = str(caught.value)
     assert message.startswith("step 16: two seeds make nearly the same nodule at one site: diversity is 0.0")
-    assert "below 0.1 for 10 lines of the log; the run folder keeps the state from before; train a new run" in message
+    assert (
+        "below 0.1 for 10 lines of the log; no state was saved before, so that the same command begins anew; train"
+        in message
+    )
     assert "\n" not in message
 
 

@@ -423,7 +423,7 @@ def nan_from(batches, first):
 def test_a_nan_stops_the_run_and_keeps_the_last_good_state(lab, whole, monkeypatch):
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
     broken = lab()
-    with pytest.raises(TrainingError, match="step 32: mse is nan"):
+    with pytest.raises(TrainingError, match="step 32: mse is nan; the run folder keeps the last state that was saved"):
         fit(broken, nan_from(broken.batches, 31), log_every=10)
     assert saved_step(broken.run.path) == 31
     assert [record["step"] for record in timeless_log(broken.run.path)] == [10, 20, 30]
@@ -434,7 +434,7 @@ def test_a_nan_stops_the_run_and_keeps_the_last_good_state(lab, whole, monkeypat
 
 def test_a_nan_before_the_first_save_leaves_nothing_to_resume_from(lab):
     broken = lab()
-    with pytest.raises(TrainingError, match="mse is nan"):
+    with pytest.raises(TrainingError, match="mse is nan; no state was saved before, so that the same command begins"):
         fit(broken, nan_from(broken.batches, 3))
     assert not {"state.pt", "weights.safetensors"} & set(names(broken.run.path))
 

@@ -20,7 +20,7 @@ def finite(figures: Mapping[str, Tensor | float], step: int) -> dict[str, float]
     numbers = {name: float(value) for name, value in figures.items()}
     for name, value in numbers.items():
         if not math.isfinite(value):
-            raise TrainingError(f"step {step}: {name} is {value}; this state is not saved")
+            raise TrainingError(f"step {step}: {name} is {value}")
     return numbers
 
 
@@ -32,7 +32,7 @@ def sound(model: Trainable, step: int) -> None:
     """
     for name, network in (*model.networks.items(), *model.averages.items()):
         if not all(bool(weights.isfinite().all()) for weights in network.parameters()):
-            raise TrainingError(f"step {step}: the {name}'s weights are not finite; this state is not saved")
+            raise TrainingError(f"step {step}: the {name}'s weights are not finite")
 
 
 class Guards:
@@ -69,8 +69,6 @@ class Guards:
             self._beyond[name] = 0 if limit.low <= value <= limit.high else self._beyond[name] + 1
             if self._beyond[name] >= limit.records:
                 bound = f"below {limit.low:g}" if value < limit.low else f"above {limit.high:g}"
-                remedy = f"; {limit.remedy}" if limit.remedy else ""
-                raise TrainingError(
-                    f"step {step}: {limit.meaning}: {name} is {value:.4g}, {bound} for {limit.records} lines of the "
-                    f"log; the run folder keeps the state from before{remedy}"
-                )
+                found = f"{name} is {value:.4g}, {bound} for {limit.records} lines of the log"
+                remedy = (limit.remedy,) if limit.remedy else ()
+                raise TrainingError(f"step {step}: {limit.meaning}: {found}", *remedy)

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from synthorax.errors import InputError, Stopped
+from synthorax.errors import InputError, Stopped, TrainingError
 from synthorax.io.atomic import resolved_output
 from synthorax.io.locks import claim
 from synthorax.training.board import Board
-from synthorax.training.files import STAGE
+from synthorax.training.files import STAGE, STATE
 from synthorax.training.guards import Guards, finite, sound
 from synthorax.training.run_folder import RunFolder
 from synthorax.training.supply import Supply, workers_for
@@ -71,12 +71,23 @@ def fit(
         InputError: the run folder holds a damaged state, another process trains in it, the processes of the run see
             different states, or the validation lacks the figure that selects the best weights.
         OutputError: a file cannot be written, for instance on a full disk; the last complete state stays.
-        TrainingError: a figure is no longer finite, or shows a collapse; the last good state stays on disk.
+        TrainingError: a figure is no longer finite, or shows a collapse; the last state that was saved stays on disk.
         Stopped: SIGINT, SIGTERM or SIGHUP was received; the state is saved.
         KeyboardInterrupt: a second SIGINT was received; training stops at once and the state is not saved.
     """
     with claim(resolved_output(run.path)) if fabric.is_global_zero else nullcontext():
-        return _fit(training, run, fabric, max_minutes)
+        try:
+            return _fit(training, run, fabric, max_minutes)
+        except TrainingError as error:
+            what, *remedies = error.args
+            raise TrainingError(what, _kept(run), *remedies) from error
+
+
+def _kept(run: RunFolder) -> str:
+    """Return what a run folder holds when its training has stopped with an error."""
+    if not (run.path / STATE).exists():
+        return "no state was saved before, so that the same command begins anew"
+    return "the run folder keeps the last state that was saved before"
 
 
 def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float | None) -> FitOutcome:
