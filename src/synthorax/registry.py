@@ -69,6 +69,11 @@ class Entry:
         return bool(self.data)
 
     @property
+    def version(self) -> str:
+        """Version of the installed package that has the system; empty if it is not known."""
+        return with_version(self.distribution).removeprefix(self.distribution).strip()
+
+    @property
     def config(self) -> type[BaseModel]:
         """The class of its configuration."""
         return self.load("config", "Config")

@@ -224,3 +224,11 @@ def test_an_error_in_a_package_names_the_package_its_file_and_line(file, old, ne
     )
     assert new.splitlines()[0] in Path(found[1]).read_text().splitlines()[int(found[2]) - 1]
     assert "please report it to that package, with the file" in line
+
+
+def test_a_run_records_the_version_of_the_package_and_another_version_resumes_it(run, store, tmp_path):
+    config = Path(run()) / "config.yaml"
+    assert "distribution: toy\nversion: '1.0'\n" in config.read_text()
+    config.write_text(config.read_text().replace("version: '1.0'", "version: '0.9'"))
+    assert main(["train", "toy", "--data", f"{store}", "--out", f"{tmp_path}/run", *SMOKE]) == 0
+    assert "version: '0.9'" in config.read_text()

@@ -73,7 +73,7 @@ def train(
     from synthorax.training.config import choose
     from synthorax.training.more_steps import with_more_steps
     from synthorax.training.run_folder import RunFolder, check_run_folder
-    from synthorax.training.same_run import HAD_STEPS
+    from synthorax.training.same_run import HAD_STEPS, PACKAGE_VERSION
 
     entry = registry().trained(system)
     if max_minutes is not None and not max_minutes >= 0:
@@ -86,6 +86,7 @@ def train(
     settled: dict[str, Any] = {"system": system, "preset": preset, "seed": seed}
     if entry.distribution != OWN:
         settled["distribution"] = entry.distribution
+        settled[PACKAGE_VERSION] = entry.version
     if more_steps is not None:
         if "steps" not in entry.config.model_fields:
             expected = "a system with the setting `steps`; or a new run with other settings"

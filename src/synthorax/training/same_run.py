@@ -18,6 +18,10 @@ STEPS_SETTING = "config.steps"
 """The one setting that may grow when a run is resumed."""
 HAD_STEPS = "had_steps"
 """Key of `config.yaml`: the number of steps that the run had before `--more-steps` added some."""
+PACKAGE_VERSION = "version"
+"""Key of `config.yaml`: version of another package whose system began the run; another version may resume it."""
+ASIDE = frozenset({HAD_STEPS, PACKAGE_VERSION})
+"""Keys of `config.yaml` that are not compared."""
 LONGEST_SETTING = 120
 """Largest number of characters of a setting in an error message."""
 
@@ -36,8 +40,8 @@ def check_config(file: Path, found: Mapping[str, Any], asked: Mapping[str, Any])
     Raises:
         InputError: another setting differs, or fewer steps are requested.
     """
-    found = {key: _with_defaults(found.get(key), asked.get(key)) for key in found.keys() - {HAD_STEPS}}
-    asked = {key: value for key, value in asked.items() if key != HAD_STEPS}
+    found = {key: _with_defaults(found.get(key), asked.get(key)) for key in found.keys() - ASIDE}
+    asked = {key: value for key, value in asked.items() if key not in ASIDE}
     before, now = (_flat(as_mappings(each)).get(STEPS_SETTING) for each in (found, asked))
     is_longer = isinstance(before, int) and isinstance(now, int) and now > before
     check_same(file, found, asked, aside=frozenset({STEPS_SETTING}) if is_longer else frozenset())
