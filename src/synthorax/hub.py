@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CARD = "card.md"
+DATA_PLACES = {"store": "STORE", "shapes": "SHAPES"}
+"""What a command shows for the training data of a kind."""
 EDITS: frozenset[Role] = frozenset({"injects", "erases"})
 """Roles whose makers get their options when they are made, not at each call."""
 MODEL_FORMAT = 1
@@ -281,6 +283,10 @@ def _places(model: Path | str) -> tuple[Path, Path]:
     path = Path(model)
     if not path.exists():
         if str(model) not in (known := bundled()):
+            if (entry := registry().entries.get(str(model))) is not None and entry.is_trained:
+                train = f"synthorax train {entry.name} --data {DATA_PLACES[entry.data]} --out RUN"
+                found = "a system that has no bundled weights"
+                raise InputError(model, found, f"a run folder of it; train it first: {train}")
             names = f"or a bundled model: {', '.join(known)}" if known else "no model is bundled"
             found = "no config.yaml, and no bundled model of that name"
             raise InputError(model, found, f"a run folder, as `synthorax train` makes; {names}")
