@@ -317,8 +317,10 @@ def _read_config(file: Path) -> tuple[str, Mapping[str, Any]]:
     if known is None or known.distribution != package:
         expected = f"{' or '.join(registry().entries)}, which this synthorax knows; update it for others"
         if package != OWN:
-            reason = registry().broken.get(name, f"pip install {package}")
-            expected = f"the package {package}, which has that system ({reason})"
+            release = f"{package} {content.get('version', '')}".strip()
+            install = "install it from where you or its authors keep it, which may not be PyPI"
+            reason = registry().broken.get(name, install)
+            expected = f"the package {release}, which has that system ({reason})"
         raise InputError(file, f"a model of the system {name!r}", expected)
     return name, config
 

@@ -91,8 +91,8 @@ def test_a_part_that_is_missing_or_does_not_load_names_the_package_to_update(con
     ("noted", "said"),
     [
         (
-            "distribution: toys\n",
-            r"system 'toy'; expected the package toys, which .* \(pip install toys\)",
+            "distribution: toys\nversion: '1.0'\n",
+            r"system 'toy'; expected the package toys 1\.0, which .* \(install it from where you or",
         ),
         ("", "lung or ac-wgan or .* update it for others"),
     ],
