@@ -106,6 +106,18 @@ def test_the_widest_nodule_is_one_that_its_cube_shows_whole():
         ({"diameter_mm": float("nan")}, "expected 1 to 14 mm"),
         ({"texture": 6.0}, "texture: found 6"),
         ({"malignancy": float("nan")}, "malignancy: found nan"),
+        (
+            {"colour": 1},
+            "colour: found no attribute or option of ac-wgan; expected attributes of nodules: diameter_mm, ",
+        ),
+        ({"colour": 1}, "; options: select, precision, positive"),
+        ({"attributes": {"select": True}}, "select: found no attribute or option of ac-wgan"),
+        ({"attributes": 8.0}, "attributes: found a float; expected NoduleAttributes, or values by name"),
+        (
+            {"attributes": {"texture": 5.0}, "texture": 4.0},
+            "texture: found a value in `attributes` and another by name",
+        ),
+        ({"attributes": {"diameter_mm": 60.0}}, "diameter_mm: found 60 mm; expected 1 to 14 mm"),
         ({"positive": False, "diameter_mm": 8.0}, "diameter_mm: found 8 with positive=False; expected no diameter_mm"),
         ({"n": 10**9}, "number of samples: found 1000000000"),
         ({"n": 0}, "number of samples: found 0"),
@@ -118,6 +130,12 @@ def test_what_a_model_cannot_make_is_refused(untrained_gan, options, said):
         with pytest.raises(InputError) as refused:
             function(untrained_gan, **options)
         assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [dict, lambda **each: NoduleAttributes(**each)], ids=["mapping", "attributes"])
+def test_attributes_can_be_given_as_one(untrained_gan, kind):
+    one = sx.sample(untrained_gan, 1, attributes=kind(diameter_mm=8.0, texture=4.0))
+    assert one.asked == sx.sample(untrained_gan, 1, diameter_mm=8.0, texture=4.0).asked
 
 
 def test_every_rating_can_be_asked_for_on_the_command_line(tmp_path, monkeypatch):
