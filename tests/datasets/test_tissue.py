@@ -54,8 +54,8 @@ def test_a_phantoms_label_map_is_its_own_and_one_made_from_its_hu_agrees_on_the_
 
 def test_a_store_gives_back_the_label_map_whole_and_by_boxes(store, phantom):
     assert [case.has_tissue for case in store.cases] == [True, True]
-    np.testing.assert_array_equal(store.read("phantom-0000").tissue, phantom.tissue)
-    box = store.read_box("phantom-0000", (-2, 10, 20), (10, 12, 14), "tissue").voxels
+    np.testing.assert_array_equal(store.read("phantom-s3-0000").tissue, phantom.tissue)
+    box = store.read_box("phantom-s3-0000", (-2, 10, 20), (10, 12, 14), "tissue").voxels
     np.testing.assert_array_equal(box[2:], phantom.tissue[:8, 10:22, 20:34])
     assert (box[:2] == TissueClass.OUTSIDE).all()
     assert not store.check().errors

@@ -456,6 +456,12 @@ def test_a_phantom_is_a_function_of_its_seed_and_number():
     assert (few[5].read().ct.voxels != one.ct.voxels).any()
 
 
+def test_phantoms_of_two_seeds_are_other_patients():
+    plain, other = phantom_sources(10, 0), phantom_sources(10, 9)
+    assert [source.case_id for source in plain][:2] == ["phantom-0000", "phantom-0001"]
+    assert [source.case_id for source in other][:2] == ["phantom-s9-0000", "phantom-s9-0001"]
+
+
 def test_a_store_of_phantoms_goes_on_where_it_stopped_and_keeps_shapes_apart(tmp_path, monkeypatch):
     monkeypatch.setattr("synthorax.datasets.phantoms.FIELD_MM", 300.0)
     request = {"scans": 3, "spacing_mm": (6.0, 6.0, 6.0), "nodules": 3.0, "seed": 1, "workers": 1}

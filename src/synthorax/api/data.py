@@ -161,7 +161,7 @@ def prepare_phantom(
         tissue: add each phantom's exact label map of tissues, nodules included.
         split: shares of patients in train, val and test.
         train_patients: largest number of training patients; all if None.
-        seed: seed of phantoms, nodules and split.
+        seed: seed of phantoms, nodules and split. It is in the patients' ids, `phantom-s9-0000`, unless it is 0.
         workers: number of processes; by default one for each core.
         cluster: address of a Dask scheduler to use instead of processes here.
         overwrite: replace a store that was made with other options.

@@ -89,7 +89,7 @@ class StoreOptions:
     train_patients
         Keep at most this many training patients, to test what helps when there are few.
     seed
-        Seed of the split.
+        Seed of the split; and of phantoms, whose chests, scanners and nodules it decides: another seed, other patients.
     workers
         Number of processes; by default one for each core.
     cluster

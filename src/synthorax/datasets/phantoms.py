@@ -167,8 +167,8 @@ class PhantomSource:
 
     @property
     def case_id(self) -> str:
-        """Name of the case, unique in its store."""
-        return f"phantom-{self.number:04d}"
+        """Name of the case and of its patient, which no phantom of another seed has."""
+        return f"phantom-s{self.seed}-{self.number:04d}" if self.seed else f"phantom-{self.number:04d}"
 
     @property
     def key(self) -> str:
@@ -229,7 +229,7 @@ def phantom_sources(
     if not 1 <= count <= MOST_PHANTOMS:
         raise InputError("scans", str(count), "1 or more" if count < 1 else f"at most {MOST_PHANTOMS}")
     _check_mean(nodules)
-    ids = [f"phantom-{i:04d}" for i in range(count)]
+    ids = [f"phantom-{i:04d}" for i in range(count)]  # the same for every seed: splits are drawn by them
     splits = split_patients(dict.fromkeys(ids), fractions, seed)
     split_of = {patient: split for split in SPLITS for patient in splits[split]}
     return [
