@@ -275,7 +275,20 @@ def test_a_store_of_one_class_is_refused_before_any_training(tmp_path, no_traini
 def test_a_store_of_too_few_patients_is_refused_before_any_training(tmp_path, no_training, name):
     run, config = STUDIES[name]
     few = store_of(tmp_path / "few", cases(3))
-    refused(run, Study(few, tmp_path / "out", (0,), "cpu", tmp_path / "cache"), config, "patients with class|no nodule")
+    refused(
+        run,
+        Study(few, tmp_path / "out", (0,), "cpu", tmp_path / "cache"),
+        config,
+        "patients with (class|nodules)|no nodule",
+    )
+
+
+def test_the_numbers_of_patients_are_told_before_any_place_is_looked_for(tmp_path, no_training, monkeypatch):
+    monkeypatch.setattr("synthorax.studies.baselines.negative_places", None)
+    few = store_of(tmp_path / "few", [case for case in cases(5) if case.split != "val"])
+    study = Study(few, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
+    said = "patients with nodules: 5 in train, 0 in val, 5 in test; expected 4 or more in each split, which are 12 at"
+    refused(detection_arms, study, DETECTION["smoke"], said)
 
 
 def test_a_store_that_one_rule_of_malignancy_makes_benign_is_refused_before_any_training(tmp_path, no_training):
@@ -288,7 +301,7 @@ def test_a_split_without_patients_is_refused_before_any_training(tmp_path, no_tr
     made = [case for case in cases(5) if case.split != "val"]
     study = Study(store_of(tmp_path / "none", made), tmp_path / "out", (0,), "cpu", tmp_path / "cache")
     for run, config in STUDIES.values():
-        refused(run, study, config, "no nodule or place|patients with class")
+        refused(run, study, config, "no nodule or place|patients with (class|nodules)")
 
 
 def test_nodules_nobody_rated_are_no_store_for_malignancy(tmp_path, no_training):

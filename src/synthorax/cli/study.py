@@ -168,7 +168,7 @@ def detection(
     Parameters
     ----------
     data
-        A store, as `synthorax prepare` writes.
+        A store, as `synthorax prepare` writes, with at least 4 patients with nodules in each split.
     out
         Folder to write.
     model

@@ -18,7 +18,17 @@ from synthorax.patch import POSITIVE
 from synthorax.shapes.overlap import dice
 from synthorax.studies.malignant_or_benign import by_size, diameters_of, malignancy_splits
 from synthorax.studies.results import Arm, Interval
-from synthorax.studies.trials import Scores, Splits, Study, check_splits, decisions, defined, over_seeds, patients_of
+from synthorax.studies.trials import (
+    Scores,
+    Splits,
+    Study,
+    check_patients,
+    check_splits,
+    decisions,
+    defined,
+    over_seeds,
+    patients_of,
+)
 from synthorax.tasks.classification import Classification, all_of, cts
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.segmentation import Segmentation
@@ -37,6 +47,7 @@ def detection_splits(study: Study, config: TaskConfig, negatives: float = 1.0) -
     Raises:
         InputError: a split has too few patients of a class.
     """
+    check_patients(study.store)
 
     def places(split: str) -> list[Place]:
         cases = study.store.in_split(split)

@@ -18,7 +18,8 @@ from rich.markup import escape
 from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.lineage import check_synthetic_cases
 from synthorax.datasets.patches import PATCHES_RECIPE, PatchDataset, Place
-from synthorax.datasets.store import Store
+from synthorax.datasets.places import nodule_places
+from synthorax.datasets.store import SPLITS, Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
 from synthorax.metrics.bootstrap import (
@@ -137,6 +138,20 @@ def check_splits(store: Store, splits: Splits, classes: Sequence[int]) -> None:
             if len(patients) < LEAST_PATIENTS:
                 found = f"{len(patients)} {name} patients with class {label}"
                 raise InputError(store.path, found, f"{LEAST_PATIENTS} or more in each split")
+
+
+def check_patients(store: Store) -> None:
+    """Check, before any patch is cut, that every split of a store has enough patients with nodules for a study.
+
+    Raises:
+        InputError: a split has fewer than `LEAST_PATIENTS`; names the numbers of all splits.
+    """
+    found = {split: len({p.patient_id for p in nodule_places(store.in_split(split))}) for split in SPLITS}
+    if min(found.values()) < LEAST_PATIENTS:
+        counts = ", ".join(f"{n} in {split}" for split, n in found.items())
+        least = f"{LEAST_PATIENTS} or more in each split, which are {len(SPLITS) * LEAST_PATIENTS} at least"
+        more = "prepare more patients, or divide them otherwise, as with --split 0.4,0.3,0.3"
+        raise InputError(store.path, f"patients with nodules: {counts}", f"{least}; {more}")
 
 
 def check_trainings(trainings: int) -> None:
