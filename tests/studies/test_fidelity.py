@@ -99,6 +99,10 @@ def test_models_that_know_held_out_patients_or_are_something_else_are_refused(st
     for wrong, said in (
         ((Balls(lineage=leaked), extractor), "held out here"),
         ((Balls(), replace(extractor, seen=frozenset([patient]))), "held out here"),
+        (
+            (Balls(), replace(extractor, seen=frozenset([patient]))),
+            "synthorax train features --data .* --extractor FEAT",
+        ),
         ((Balls(), replace(extractor, system=detector)), "a model of classification; expected a model of features"),
     ):
         with pytest.raises(InputError, match=said):

@@ -114,7 +114,12 @@ def study_fidelity(
     """
     if not isinstance(extractor.system, FeatureNet):
         raise InputError("extractor", f"a model of {extractor.system.name}", "a model of features")
-    check_unseen(extractor.lineage, store)
+    try:
+        check_unseen(extractor.lineage, store)
+    except InputError as error:
+        train = f"synthorax train features --data {store.path} --out FEATURES"
+        expected = f"features of this store's training patients: {train}; then --extractor FEATURES"
+        raise InputError(f"extractor {extractor_name}", error.args[1], expected) from error
     check_maker_fits(maker, store, config)
     check_study_folder(out)
     study = Study(store, out / TRAININGS, (seed,), device)
