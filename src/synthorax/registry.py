@@ -20,7 +20,7 @@ from synthorax.errors import InputError
 from synthorax.makers import PARTS, Options, Role
 
 API = 1
-"""Version of the contract between this package and a system: `synthorax.makers`, `.patch` and `.training.system`."""
+"""Version of the contract between this package and a system: the modules that docs/extending.md calls stable."""
 OWN = "synthorax"
 """The distribution that holds this package."""
 GROUP = "synthorax.systems"

@@ -1,5 +1,6 @@
 """The package of docs/extending.md, extracted from the page, works in every verb and study."""
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -65,6 +66,16 @@ def home(packages, tmp_path_factory, chest):
 def test_the_package_has_at_most_80_lines():
     lines = [line for file, text in BLOCKS.items() if file.endswith(".py") for line in text.splitlines()]
     assert len([line for line in lines if line.strip()]) <= 80
+
+
+def test_the_page_names_every_module_that_the_package_imports_as_stable():
+    table = PAGE.read_text().partition("## Stable interfaces")[2]
+    imports = {name for text in BLOCKS.values() for name in re.findall(r"^from (synthorax\.[\w.]+) import", text, re.M)}
+    imports.remove("synthorax.training")  # of its module `system`
+    assert {"synthorax.errors", "synthorax.datasets.lineage", "synthorax.datasets.store"} < imports
+    assert [name for name in sorted(imports) if f"`{name}" not in table] == []
+    for name in re.findall(r"^\| `(synthorax\.[a-z_.]+)` ", table, re.M):
+        importlib.import_module(name)
 
 
 def test_it_learns_that_nodules_are_dense_and_samples_have_masks(home, tmp_path):
@@ -149,7 +160,7 @@ def test_a_run_of_a_package_that_is_gone_names_its_system(home, packages, monkey
 @pytest.mark.prove
 def test_every_command_of_the_page_runs_in_a_process_of_its_own(home, packages, tmp_path):
     commands = re.findall(r"^    (synthorax .*)$", PAGE.read_text(), re.MULTILINE)
-    assert len(commands) == 4
+    assert len(commands) == 5
     places = {"STORE": home / "store", "scan.nii.gz": home / "scan.nii.gz"}
     more = {
         "train": ["--preset", "smoke"],
