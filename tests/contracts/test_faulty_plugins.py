@@ -239,3 +239,18 @@ def test_a_system_without_bundled_weights_is_to_be_trained_first(toy, tmp_path, 
     assert main(["sample", "toy", "--out", f"{tmp_path}/made"]) == 2
     said = "toy: found a system that has no bundled weights; expected a run folder of it; train it first: "
     assert f"{said}synthorax train toy --data STORE --out RUN" in capsys.readouterr().err
+
+
+def test_the_help_shows_only_attributes_that_the_model_heeds(run, capsys):
+    model = run()
+    for verb in (["sample", model], ["inject", "scan.nii.gz", "--with", model]):
+        capsys.readouterr()
+        assert main([*verb, "--help"]) == 0
+        said = capsys.readouterr().out
+        assert "--diameter" in said
+        assert "--malignancy" not in said
+        assert "--positive" not in said
+    assert main(["sample", "ac-wgan", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(flag in said for flag in ("--diameter", "--malignancy", "--texture", "--positive"))
+    assert "--margin" not in said

@@ -19,7 +19,6 @@ from types import FrameType
 from typing import Any
 
 from synthorax.errors import ElsewhereError, Stopped
-from synthorax.registry import place_in_plugin
 
 AT_HAND = ("path", "file", "mask", "image", "scan", "table", "folder", "source")
 """Names of local variables in which this package's functions have the file that they read."""
@@ -78,6 +77,8 @@ def unforeseen(error: Exception, arguments: Sequence[str]) -> str:
         error: exception that no code of the package handles.
         arguments: arguments of the command.
     """
+    from synthorax.registry import place_in_plugin  # imports NumPy and Pydantic, without which `--help` is fast
+
     file = file_at_hand(error, arguments)
     at = f"{file}: " if file else ""
     if isinstance(error, MemoryError):
