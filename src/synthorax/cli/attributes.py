@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from cyclopts import Parameter
 
 from synthorax.cli.options import RATING_FLAGS
 from synthorax.errors import InputError
+from synthorax.makers import Maker
 from synthorax.nodule import MOST_RATING, ORDINARY_KIND, RATING_WORDS
+
+HELP = frozenset({"--help", "-h"})
+"""Flags that show a verb's help."""
 
 
 @Parameter(name="*", group=RATING_FLAGS)
@@ -60,12 +64,35 @@ class Attributes:
         return {name: _rating(name, value, RATING_WORDS.get(name, {})) for name, value in given.items()}
 
 
-def attributes_shown(names: frozenset[str]) -> type[Attributes]:
-    """Return the flags of the ratings, of which `--help` shows only some; the others are read all the same.
+def kinds_for_help(arguments: Sequence[str], find: Callable[[], Sequence[Maker]]) -> dict[str, Any]:
+    """Return annotations of a verb's parameters with which `--help` hides the attributes that a maker does not take.
+
+    The verb reads the hidden flags all the same, so that their error names the maker. Without `--help` nothing is
+    annotated.
 
     Args:
-        names: names of the ratings that are shown.
+        arguments: words of the command line.
+        find: loads the makers; of several, those attributes are shown that all of them take.
     """
+    if HELP.isdisjoint(arguments):
+        return {}
+    try:
+        makers = find()
+    except InputError:  # the verb raises it too, if it is called without --help
+        return {}
+    if not makers:
+        return {}
+    heeded = frozenset.intersection(*(maker.heeds for maker in makers))
+    kinds: dict[str, Any] = {"attributes": _ratings_shown(heeded) | None}
+    if "diameter_mm" not in heeded:
+        kinds["diameter"] = Annotated[Any, Parameter(show=False)]
+    if not all(getattr(maker, "makes_empty", True) for maker in makers):
+        kinds["positive"] = Annotated[Any, Parameter(show=False)]
+    return kinds
+
+
+def _ratings_shown(names: frozenset[str]) -> type[Attributes]:
+    """Return the flags of the ratings, of which `--help` shows only those of these names."""
     types = get_type_hints(Attributes)
     flags = [
         (one.name, Annotated[types[one.name], Parameter(show=one.name in names)], field(default=None))

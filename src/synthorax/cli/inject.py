@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from synthorax import api
 from synthorax.api.edit_requests import LungFinderName, check_heeded, method_of, recorded_options
 from synthorax.api.folders import holds_scans
-from synthorax.cli.attributes import Attributes, attributes_shown
+from synthorax.cli.attributes import Attributes, kinds_for_help
 from synthorax.cli.editing import (
     OF_A_FOLDER,
     OfFolder,
@@ -39,7 +39,7 @@ from synthorax.cli.options import (
 from synthorax.cli.placing import Placing
 from synthorax.editing.plan import LIDC_AUTO
 from synthorax.errors import InputError
-from synthorax.makers import Options
+from synthorax.makers import Method, Options
 from synthorax.nodule import NoduleAttributes
 from synthorax.screen import say, warn
 
@@ -49,20 +49,11 @@ RENDER = "render"
 
 def verb(arguments: Sequence[str]) -> Callable[..., int]:
     """Return the verb with the flags of the method that the arguments name."""
-    return with_method(inject, arguments, "injects", RENDER, _kinds(arguments))
 
+    def makers() -> list[Method]:
+        return [method_of(one, "injects", {}) for one in named_methods(value_of("--with", arguments, RENDER))]
 
-def _kinds(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the annotation of the ratings for `--help`, which shows those that all named methods take."""
-    if not {"--help", "-h"} & set(arguments):
-        return {}
-    try:
-        methods = named_methods(value_of("--with", arguments, RENDER))
-        heeded = [method_of(one, "injects", {}).heeds for one in methods]
-    except InputError:  # the verb raises it too, if it is called without --help
-        return {}
-    shown = attributes_shown(frozenset.intersection(*heeded)) if heeded else Attributes
-    return {"attributes": shown | None}
+    return with_method(inject, arguments, "injects", RENDER, kinds_for_help(arguments, makers))
 
 
 def inject(

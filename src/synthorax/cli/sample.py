@@ -10,14 +10,15 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from synthorax import api
-from synthorax.cli.attributes import Attributes
+from synthorax.api.sampling import generator_of
+from synthorax.cli.attributes import Attributes, kinds_for_help
 from synthorax.cli.flags import with_options
 from synthorax.cli.options import COMPUTING_FLAGS, NODULE_FLAGS, OUTPUT_FLAGS, Cluster, Device, Out, Overwrite, Seed
 from synthorax.errors import InputError
 from synthorax.hub import system_of
 from synthorax.io.atomic import claiming
 from synthorax.makers import Options, Role
-from synthorax.registry import Entry, registry
+from synthorax.registry import registry
 from synthorax.screen import say, warn
 
 SCANS: Role = "makes scans"
@@ -25,14 +26,18 @@ SCANS: Role = "makes scans"
 
 def verb(arguments: Sequence[str]) -> Callable[..., None]:
     """Return the verb with the flags of the model that the arguments name; without a model, with the common flags."""
-    entry = _system_of(arguments)
-    if entry is None:
+    model = _model_of(arguments)
+    if model is None:
         return with_options(sample, Options, "a model", epilogue=_flags_of_all())
-    return with_options(sample_scans if SCANS in entry.roles else sample, entry.options, entry.name)
+    entry = system_of(model)
+    if SCANS in entry.roles:
+        return with_options(sample_scans, entry.options, entry.name)
+    kinds = kinds_for_help(arguments, lambda: [generator_of(model)])
+    return with_options(sample, entry.options, entry.name, kinds=kinds)
 
 
-def _system_of(arguments: Sequence[str]) -> Entry | None:
-    """Return the system of the model that the arguments name; None if no argument can be a model.
+def _model_of(arguments: Sequence[str]) -> str | None:
+    """Return the model that the arguments name; None if no argument can be a model.
 
     A word after a flag may be the flag's value, so it is tried last.
 
@@ -43,9 +48,11 @@ def _system_of(arguments: Sequence[str]) -> Entry | None:
     errors = []
     for may_be_a_value, word in sorted(words, key=lambda each: each[0]):
         try:
-            return system_of(word)
+            system_of(word)
         except InputError as error:
             errors += [] if may_be_a_value else [error]
+        else:
+            return word
     if errors:
         raise errors[0]
     return None
