@@ -168,7 +168,10 @@ def test_a_manifest_says_of_a_system_only_what_was_requested(run, tmp_path):
             {"maker": ("self.lineage, tried", "type(self.lineage)('toy'), tried")},
             "toy: found samples without the maker's",
         ),
-        ({"maker": ("label=1", "label=2")}, "toy: found a mask with the label 1 of no nodule"),
+        (
+            {"maker": (MEASURED, STATED.replace("label=1", "label=2"))},
+            "toy: found a mask with the label 1 of no nodule",
+        ),
         (
             {"maker": ("({},), self.spec", "({},), type(self.spec)((16, 16, 16), (2.0, 2.0, 2.0))")},
             "toy: found samples of",
