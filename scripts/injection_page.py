@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def injection_page(measured: Path, out: Path) -> Iterator[str]:
     minutes = figures["cpu minutes"] + painted["cpu minutes"]
     yield "# Added and erased nodules compared with real ones"
     yield ""
-    yield from result_lines(figures)
+    yield from result_lines(figures, painted)
     yield ""
     yield f"Written by `python scripts/results_injection.py` on {date.today().isoformat()}; {here}; {minutes:.0f} CPU minutes{', quick' if figures['quick'] else ''}. Injector and eraser: papers/5, appendix B."
     yield ""
@@ -71,24 +71,29 @@ def injection_page(measured: Path, out: Path) -> Iterator[str]:
         yield from lines
 
 
-def result_lines(figures: Mapping[str, Any]) -> Iterator[str]:
-    """Return the results in two sentences."""
-    said = []
-    for name, found in figures["injected"].items():
-        said.append(f"{name} {_left(found['way left'])}")
-    yield f"Added: the share of the difference between detectors' responses to healthy lung and to real nodules of the same diameters that synthetic nodules do not reach is, by method: {'; '.join(said)}."
+def result_lines(figures: Mapping[str, Any], painted: Mapping[str, Any]) -> Iterator[str]:
+    """Return the results in a few sentences: of added nodules, and of erased ones."""
+    added = figures["injected"]
+    real = added[INJECTOR]["called"]["real nodules"]
+    shares = ", ".join(f"{name} {three(found['called']['injected'], '.0%')}" for name, found in added.items())
+    same = _names(name for name, found in added.items() if found["called more"]["equivalent"])
+    margin = added[INJECTOR]["called more"]["margin"]
+    yield f"Added: detectors find {three(real, '.0%')} of the real nodules of held-out patients, and of synthetic ones of the same diameters and ratings {shares}; within {margin:.0%}, the same share as of the real ones is shown for {same}."
+    _, judged = next(iter(painted["told"].items()))
+    apart = ", ".join(f"{name} {one['auc'][0]:.2f}" for name, one in judged["methods"].items() if name in added)
+    yield f"A network that is trained to tell them from real nodules still can; its AUC, of which .5 would be perfect: {apart}."
     yield ""
-    said = [
-        f"{name}, {text}, {_left(one['way left'])}"
-        for name, by_text in figures["erased"].items()
-        for text, one in by_text.items()
-    ]
-    yield f"Erased: the share of the difference between real nodules and healthy sites of the same scans that remains is, by method: {'; '.join(said)}."
+    for name, by_text in figures["erased"].items():
+        first = next(iter(by_text.values()))["called"]
+        shares = "; ".join(
+            f"{three(one['called']['the same places, erased'], '.0%')} if {text}, {'shown' if one['called more']['equivalent'] else 'not shown'} to be the same within {margin:.0%}"
+            for text, one in by_text.items()
+        )
+        yield f"Erased by {name}: detectors call {first['nodules'][0]:.0%} of the real nodules a nodule before, and {three(first['healthy sites'], '.0%')} of the healthy sites of the same scans; of the places after the erasure {shares}."
 
 
-def _left(found: Mapping[str, Any]) -> str:
-    shown = "shown to be" if found["equivalent"] else "not shown to be"
-    return f"{three(found['value'], '.2f')}, {shown} within {found['margin']:g}"
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(names) or "no method"
 
 
 def summary_lines(figures: Mapping[str, Any], painted: Mapping[str, Any], measured: Path) -> Iterator[str]:
