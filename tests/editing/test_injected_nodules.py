@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from synthorax.geometry import crop, mirrored_crop
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import write_image
 from synthorax.io.scans import read_scan
+from synthorax.makers import Filled
 from synthorax.provenance import synthetic_patient
 from synthorax.region import Region
 from synthorax.rendering.renderer import fitted, outlined
@@ -23,6 +25,7 @@ from synthorax.rendering.solid import solid_of_mask
 from synthorax.scanner import Scanner, measure_scanner
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
+from tests.helpers.toy_makers import Dots
 
 LUNG_HU = -850
 PLACE, OTHER = (-70.0, 0.0, 0.0), (70.0, 0.0, 0.0)
@@ -56,8 +59,33 @@ def test_a_diameter_that_the_voxels_do_not_have_is_told(slab):
     made = sx.inject(slab, at_mm=PLACE, diameter_mm=6, seed=1)
     assert made.nodules[0].attributes.diameter_mm in (4.0, 8.0)
     assert made.notes[0].startswith("nodule 01: requested 6 mm; made ")
-    assert made.notes[0].endswith(" mm, on voxels of 4 x 4 x 4 mm (z, y, x)")
+    assert made.notes[0].endswith(" mm: voxels are 4 x 4 x 4 mm (z, y, x)")
     assert not sx.inject(slab, at_mm=PLACE, diameter_mm=16, seed=1).notes
+
+
+class Rods(Dots):
+    """Injects rods along x, one voxel thick, of the requested length."""
+
+    def _fill(self, patch, region, edit):
+        z, y, x = (n // 2 for n in patch.shape)
+        half = int(edit.diameter_mm / 2 / patch.spacing_mm[2])
+        rod = np.zeros(patch.shape, bool)
+        rod[z, y, x - half : x + half + 1] = True
+        return Filled(np.where(rod & region, np.float32(0), patch.voxels), rod & region, edit.nodule)
+
+
+def test_a_nodule_that_the_wall_of_the_lung_cuts_is_told_so(chest):
+    z, y, x = np.rint(chest.to_voxel(PLACE)).astype(int)
+    wall = int(np.flatnonzero(chest.voxels[z, y, x:] > LUNG_HU / 2)[0]) + x
+    made = sx.inject(chest, Rods(), at_mm=chest.to_world((z, y, wall - 1)).tolist(), diameter_mm=28)
+    assert made.nodules[0].attributes.diameter_mm < 20
+    assert re.fullmatch(
+        r"nodule 01: requested 28 mm; made 1\d\.\d mm: only \d\d% of a ball of 28 mm at this place is lung; "
+        "request another place",
+        made.notes[0],
+    )
+    elsewhere = sx.inject(chest, Rods(), at_mm=PLACE, diameter_mm=28)
+    assert not any("requested" in note for note in elsewhere.notes)
 
 
 def noisy(noise_hu, nodule_hu):

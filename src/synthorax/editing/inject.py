@@ -13,7 +13,7 @@ from synthorax.anatomy.lungs import Lungs
 from synthorax.anatomy.placement import Ball
 from synthorax.editing.edited import Edited, by_nodule
 from synthorax.editing.visibility import contrast
-from synthorax.editing.window import cut
+from synthorax.editing.window import Window, cut
 from synthorax.errors import InputError
 from synthorax.lineage import joined_lineages
 from synthorax.makers import Edit, Method, fill
@@ -29,6 +29,8 @@ MOST_NODULES = 255
 """Most nodules of a scan, the number of labels of a uint8 mask."""
 MISSED = 0.15
 """A nodule whose diameter differs from the requested one by more than this share of it is reported."""
+ENOUGH_ROOM = 0.9
+"""If less than this share of a ball of the requested diameter may be labelled, that is why a nodule is too small."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ def inject_nodules(
         seen = contrast(made, own, wanted_mm, lungs, others)
         altered = float(np.abs(voxels[tuple(where.T)].astype(np.float64) - ct.voxels[tuple(where.T)]).mean())
         is_visible = seen.visible and altered > seen.least_hu
-        notes += _notes(f"nodule {label:02d}", diameter, wanted_mm, seen, altered, ct)
+        notes += _diameter_notes(f"nodule {label:02d}", diameter, wanted_mm, window, by.name)
+        notes += _visibility_notes(f"nodule {label:02d}", seen, altered)
         method_notes += [(note, f"{label:02d}") for note in filled.notes]
         outlines.append(filled.outline)
         lineages.append(by.lineage)
@@ -174,22 +177,37 @@ def _outline_for(method: Method, outline: NDArray[np.bool_]) -> NDArray[np.bool_
     return outline
 
 
-def _notes(name: str, diameter_mm: float, wanted_mm: float, seen: Contrast, altered_hu: float, ct: Volume) -> list[str]:
-    """Return notes on a diameter that differs from the request, and on a nodule that is not visible.
+def _diameter_notes(name: str, diameter_mm: float, wanted_mm: float, window: Window, method: str) -> list[str]:
+    """Return a note on a diameter that differs from the request, with its cause.
 
     Args:
-        name: the nodule, as the notes call it.
+        name: the nodule, as the note calls it.
         diameter_mm, wanted_mm: its diameter, and the requested one.
+        window: the window around the place.
+        method: name of the method that made the nodule.
+    """
+    missed_mm, spacing_mm = abs(diameter_mm - wanted_mm), window.patch.spacing_mm
+    if missed_mm <= MISSED * wanted_mm:
+        return []
+    share = window.room(wanted_mm)
+    if diameter_mm < wanted_mm and share < ENOUGH_ROOM:
+        cause = f"only {share:.0%} of a ball of {wanted_mm:g} mm at this place is lung; request another place"
+    elif missed_mm <= max(spacing_mm):
+        cause = f"voxels are {' x '.join(f'{s:.3g}' for s in spacing_mm)} mm (z, y, x)"
+    else:
+        cause = f"{method} made it this wide; request another seed or diameter"
+    return [f"{name}: requested {wanted_mm:g} mm; made {diameter_mm:.1f} mm: {cause}"]
+
+
+def _visibility_notes(name: str, seen: Contrast, altered_hu: float) -> list[str]:
+    """Return a note on a nodule that is not visible.
+
+    Args:
+        name: the nodule, as the note calls it.
         seen: its contrast with its surroundings.
         altered_hu: mean absolute change of its voxels.
-        ct: the scan.
     """
     notes = []
-    if abs(diameter_mm - wanted_mm) > MISSED * wanted_mm:
-        voxel = " x ".join(f"{s:.3g}" for s in ct.spacing_mm)
-        notes.append(
-            f"{name}: requested {wanted_mm:g} mm; made {diameter_mm:.1f} mm, on voxels of {voxel} mm (z, y, x)"
-        )
     if not seen.visible:
         notes.append(
             f"{name}: not visible: it differs from the tissue around it by {seen.hu:.1f} HU, and would need at least "

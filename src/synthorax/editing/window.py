@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from synthorax.anatomy.lungs import Lungs
 from synthorax.anatomy.morphology import dilated, distance_inside
 from synthorax.geometry import crop, mirrored_crop
+from synthorax.patch import PatchSpec
 from synthorax.volume import Volume
 
 REGION_WALL_MM = 3.0
@@ -90,6 +91,11 @@ class Window:
             mask: mask of the nodule in the edited patch, [z, y, x].
         """
         return mask[self.box] & self.labelled[self.box] & (self.share >= 0.5)
+
+    def room(self, diameter_mm: float) -> float:
+        """Return the share of a ball in the middle of the patch that can be labelled as nodule."""
+        ball = PatchSpec(self.patch.shape, self.patch.spacing_mm).distances_mm() <= diameter_mm / 2
+        return float(self.nodule(ball).sum() / ball.sum())
 
 
 def cut(ct: Volume, center_mm: Sequence[float], reach_mm: tuple[float, float], lungs: Lungs | None = None) -> Window:
