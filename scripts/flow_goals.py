@@ -59,7 +59,7 @@ def _goals(figures: Figures, painted: Figures) -> Iterator[Sequence[str]]:
     for name, one in figures["erased"].items():
         for text, row in one["told"].items():
             left = row["way left"]
-            found = f"{three(left['value'], '.2f')} of the way left"
+            found = f"{three(left['value'], '.2f')} of the difference left"
             goal = f"shown within {left['margin']:g}"
             yield _goal(f"erased by {name}, {text}, as healthy sites", found, goal, left["equivalent"])
     yield from _memory_goals(figures)

@@ -36,16 +36,16 @@ IN_PAINTING = {
     "diversity_hu": "diversity in HU",
     "diversity_shape": "diversity in shape",
     "texture": "texture: nodule / lung around",
-    "texture_to_real": "the same / that of real nodules alike",
+    "texture_to_real": "texture / that of real nodules alike",
     "texture_bare": "texture, noise not put back",
-    "texture_bare_to_real": "the same / that of real nodules alike",
+    "texture_bare_to_real": "texture, noise not put back / that of real nodules alike",
     "lung": "lung painted anew: after / before",
     "lung_bare": "the same, noise not put back",
 }
 """Figures of `InPaintingFigures`, as the page names them."""
 ERRORS = {
-    "told": "told outline and attributes",
-    "blank": "the same, told an empty outline",
+    "told": "given outline and attributes",
+    "blank": "the same, given an empty outline",
     "flat": "no network: the outline painted flat",
     "lung": "no network: lung alone",
 }
@@ -99,7 +99,7 @@ def in_painting_lines(figures: Mapping[str, Any], methods: Sequence[str] = ()) -
     yield f"The texture of {real['n']} real nodules is {three(real['value'], '.2f')} times that of the lung around them."
     yield ""
     for name, found in rows.items():
-        missed = "; ".join(found["missed"]) or "no goal is missed"
+        missed = "; ".join(map(_in_words, found["missed"])) or "no goal is missed"
         refused = f" Refused at {len(found['refused'])} places: {found['refused'][0]}." if found["refused"] else ""
         yield f"- {named(name)}: {missed}.{refused}"
 
@@ -158,7 +158,7 @@ def told_apart_lines(figures: Mapping[str, Any]) -> Iterator[str]:
         control = one["controls"]
         rows += [["real against real", three(control["same"], ".3f"), ""]]
         rows += [["real against blurred", three(control["blurred"], ".3f"), ""]]
-        yield from table([view, "AUC", "less rendered"], rows)
+        yield from table([view, "AUC", "minus rendering's"], rows)
         yield ""
         yield f"{figures['common sites']} real and as many synthetic patches: an AUC of {one['smallest']:.3f} would be detected with a power of {POWER:.0%}. The verdict {control['void'] or 'counts'}."
 
@@ -242,6 +242,12 @@ def class_lines(figures: Mapping[str, Any], measured: Path, out: Path, name: str
     yield from shown_beside(
         measured, out, f"seeds-{name}.png", f"Two sites and {MANY_SEEDS} seeds, benign above malignant"
     )
+
+
+def _in_words(missed: str) -> str:
+    """Return a missed goal, which begins with the name of a figure, with the page's words for the figure."""
+    figure, _, rest = missed.partition(" ")
+    return f"{IN_PAINTING.get(figure, figure)} {rest}"
 
 
 def reconstruction_lines(figures: Mapping[str, Any], name: str) -> Iterator[str]:

@@ -81,15 +81,17 @@ def result_lines(figures: Mapping[str, Any], painted: Mapping[str, Any]) -> Iter
     yield f"Added: detectors find {three(real, '.0%')} of the real nodules of held-out patients, and of synthetic ones of the same diameters and ratings {shares}; within {margin:.0%}, the same share as of the real ones is shown for {same}."
     _, judged = next(iter(painted["told"].items()))
     apart = ", ".join(f"{name} {one['auc'][0]:.2f}" for name, one in judged["methods"].items() if name in added)
-    yield f"A network that is trained to tell them from real nodules still can; its AUC, of which .5 would be perfect: {apart}."
+    yield f"A network that is trained for it can tell them from real nodules; its AUC, of which .5 would be perfect: {apart}."
     yield ""
-    for name, by_text in figures["erased"].items():
-        first = next(iter(by_text.values()))["called"]
-        shares = "; ".join(
-            f"{three(one['called']['the same places, erased'], '.0%')} if {text}, {'shown' if one['called more']['equivalent'] else 'not shown'} to be the same within {margin:.0%}"
-            for text, one in by_text.items()
-        )
-        yield f"Erased by {name}: detectors call {first['nodules'][0]:.0%} of the real nodules a nodule before, and {three(first['healthy sites'], '.0%')} of the healthy sites of the same scans; of the places after the erasure {shares}."
+    erased = figures["erased"]
+    first = next(iter(next(iter(erased.values())).values()))["called"]
+    yield f"Erased: of the places where a nodule was erased, detectors still call a nodule: {'; '.join(_erased_share(name, text, one) for name, by_text in erased.items() for text, one in by_text.items())}. Healthy sites of the same scans: {three(first['healthy sites'], '.0%')}; the nodules before: {three(first['nodules'], '.0%')}."
+
+
+def _erased_share(name: str, text: str, found: Mapping[str, Any]) -> str:
+    more = found["called more"]
+    shown = f"the same as at healthy sites within {more['margin']:.0%}"
+    return f"{name}, {text}, {three(found['called']['the same places, erased'], '.0%')}, {'' if more['equivalent'] else 'not shown to be '}{shown}"
 
 
 def _names(names: Iterable[str]) -> str:
@@ -116,7 +118,7 @@ def summary_lines(figures: Mapping[str, Any], painted: Mapping[str, Any], measur
 
 def injected_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Give detectors' responses to injected nodules."""
-    yield f"{_detectors(figures)} Each nodule was requested with the diameter and the ratings of a real one, and is compared with it. “Way left” is the difference of the mean response from that to the real nodules, as a share of the difference between the sites before the edit and the real nodules."
+    yield f"{_detectors(figures)} Each nodule was requested with the diameter and the ratings of a real one, and is compared with it. “Difference left” is the difference of the mean response from that to the real nodules, as a share of the difference between the sites before the edit and the real nodules."
     yield ""
     yield from _response_lines(figures["injected"], "real nodules")
     yield ""
@@ -125,7 +127,7 @@ def injected_lines(figures: Mapping[str, Any]) -> Iterator[str]:
 
 def erased_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Give detectors' responses to the places of erased nodules."""
-    yield f"{_detectors(figures)} The table has real nodules and healthy sites of the same scans. “Way left” is the difference of the mean response from that at healthy sites, as a share of the difference between the nodules and healthy sites."
+    yield f"{_detectors(figures)} The table has real nodules and healthy sites of the same scans. “Difference left” is the difference of the mean response from that at healthy sites, as a share of the difference between the nodules and healthy sites."
     yield ""
     rows = {f"{name}, {text}": found for name, by_text in figures["erased"].items() for text, found in by_text.items()}
     yield from _response_lines(rows, "healthy sites")
@@ -210,10 +212,10 @@ def _response_lines(found: Mapping[str, Any], goal: str) -> Iterator[str]:
     yield from table(["", "places", "mean log odds", "called nodules"], rows)
     yield ""
     rows = [[name, _verdict(one["way left"]), _verdict(one["called more"], ".3f")] for name, one in found.items()]
-    yield from table([f"against {goal}", "way left", "called nodules more often"], rows)
+    yield from table([f"against {goal}", "difference left", "called nodules more often"], rows)
     one = next(iter(found.values()))
     yield ""
-    yield f"Intervals of 95 % over patients. Intervals of the equivalence tests are of 90 %; they lie within the margin if both one-sided tests reject. Margins, set beforehand: {one['way left']['margin']:g} of the way, {one['called more']['margin']:g} of the places."
+    yield f"Intervals of 95 % over patients. Intervals of the equivalence tests are of 90 %; they lie within the margin if both one-sided tests reject. Margins, set beforehand: {one['way left']['margin']:g} of the difference, {one['called more']['margin']:g} of the places."
 
 
 def _size_lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -34,7 +34,7 @@ from synthorax.tasks.config import DETECTION
 
 DETECTORS, QUICK_DETECTORS = 3, 1
 """Number of trainings of the detector, whose mean log odds count."""
-ERASER_INPUTS = {True: "told the nodule's voxels", False: "told its place and diameter"}
+ERASER_INPUTS = {True: "given the nodule's voxels", False: "given its place and diameter"}
 """The information on a nodule that an eraser gets."""
 
 
