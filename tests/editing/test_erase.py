@@ -4,6 +4,7 @@ The method is the user's or of another package; a method that cannot erase is re
 """
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -71,6 +72,24 @@ def test_every_nodule_of_a_mask_is_taken_out_and_the_method_sees_its_voxels(ill)
     assert [nodule.attributes.diameter_mm for nodule in made.nodules] == pytest.approx(
         [nodule.attributes.diameter_mm for nodule in ill.nodules]
     )
+
+
+def test_what_is_left_of_a_nodule_is_told(ill, chest):
+    class Idle(Eraser):
+        def fill(self, patch, edit):
+            return Filled(patch.voxels.astype(np.float32), None, edit.nodule)
+
+    (first, second) = sx.erase(ill.ct, Idle(), labels=ill.mask).notes
+    assert first.startswith("nodule 01: not gone: its place is ")
+    assert second.startswith("nodule 02: not gone: its place is ")
+    assert not sx.erase(ill.ct, Eraser(), labels=ill.mask).notes
+
+    place = (-70.0, 0.0, 0.0)
+    wide = sx.inject(chest, at_mm=place, diameter_mm=30, seed=1, attributes=sx.NoduleAttributes(texture=5)).ct
+    (note,) = sx.erase(wide, Eraser(), at_mm=place, diameter_mm=12).notes
+    assert re.match(r"nodule 01: \d+% of what lies around the erased ball of 12 mm was dense too; ", note)
+    assert note.endswith("request a larger diameter, or give the nodule's mask")
+    assert not sx.erase(wide, Eraser(), at_mm=place, diameter_mm=30).notes
 
 
 def test_an_erased_scan_is_written_without_a_mask_and_is_no_scan_without_nodules(ill, tmp_path):

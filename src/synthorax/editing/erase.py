@@ -11,7 +11,7 @@ from synthorax.anatomy.placement import Ball, check_in_scan
 from synthorax.editing.edited import Edited, by_nodule
 from synthorax.editing.inject import naming_row
 from synthorax.editing.plan import ball_around
-from synthorax.editing.visibility import may_hold_nodule
+from synthorax.editing.visibility import DENSER_HU, above_lung_hu, dense_around, may_hold_nodule
 from synthorax.editing.window import cut
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Method, fill
@@ -19,6 +19,12 @@ from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.region import Region, regions_of
 from synthorax.seeding import derive
 from synthorax.volume import Volume
+
+LEFT = 0.25
+"""Share of a nodule's density above the lung from which on it is not gone."""
+ENCLOSED = 0.6
+"""Share of dense tissue around an erased ball beyond which the nodule may be wider than the ball; the wall of the lung
+covers at most half of the ball."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +85,7 @@ def erase_nodules(
         notes += [(note, f"{i + 1:02d}") for note in filled.notes]
         if edit.mask is not None and (edit.mask & ~window.region).any():
             notes.append(("some of its voxels lie outside the region that the method changes", f"{i + 1:02d}"))
+        notes += [(note, f"{i + 1:02d}") for note in _remains(ct, made, one)]
         nodules.append(Nodule(f"{i + 1:02d}", one.place.center_mm, edit.nodule, extra={"method": method.name}))
     return Edited(
         ct=made,
@@ -89,6 +96,23 @@ def erase_nodules(
         kind="erase",
         notes=tuple(by_nodule(notes)),
     )
+
+
+def _remains(before: Volume, after: Volume, one: Unwanted) -> list[str]:
+    """Return notes if an erased nodule is not gone, or was wider than the erased ball."""
+    place, notes = one.place, []
+    was, left = (above_lung_hu(ct, place.center_mm, place.diameter_mm, one.own) for ct in (before, after))
+    if left > max(DENSER_HU, was * LEFT):
+        notes.append(
+            f"not gone: its place is {left:.0f} HU denser than the lung around it, {was:.0f} HU before; request "
+            "another seed, another method or a larger diameter"
+        )
+    if one.own is None and (share := dense_around(before, place.center_mm, place.diameter_mm)) > ENCLOSED:
+        notes.append(
+            f"{share:.0%} of what lies around the erased ball of {place.diameter_mm:.3g} mm was dense too; if that is "
+            "of the nodule, request a larger diameter, or give the nodule's mask"
+        )
+    return notes
 
 
 def _doubt(ct: Volume, place: Ball, force: bool) -> str:

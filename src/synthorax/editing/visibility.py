@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import Lungs
 from synthorax.geometry import crop
-from synthorax.metrics.contrast import Contrast, ball_and_shell, shell_radius_mm
+from synthorax.metrics.contrast import LEAST_SHELL_MM, Contrast, ball_and_shell, shell_radius_mm
 from synthorax.patch import PatchSpec
 from synthorax.region import Region
 from synthorax.rendering.overlay import lung_hu_of
@@ -20,6 +20,8 @@ NOISE_MM = 25.0
 """Distance in mm from the nodule within which noise is measured."""
 DENSER_HU = 100.0
 """A place whose middle is denser than the lung around it by this, in HU, may have a nodule, even one on a wall."""
+WALL_HU = 400.0
+"""Tissue that is denser than the lung around it by this is taken for a solid nodule, a vessel or the wall."""
 SURELY = 1.5
 """A nodule that would be visible with a noise of this many times the standard deviation of the HU around it is visible;
 the noise is then not measured."""
@@ -71,15 +73,48 @@ def may_hold_nodule(ct: Volume, center_mm: Sequence[float], diameter_mm: float) 
         center_mm: the place (x, y, z), LPS.
         diameter_mm: diameter of the supposed nodule.
     """
-    near, low = _around(ct, ct.to_voxel(center_mm), max(shell_radius_mm(diameter_mm, ct.spacing_mm), NOISE_MM / 2))
-    z, y, x = near.shape
-    middle = ct.to_voxel(center_mm) - low
-    away = PatchSpec((z, y, x), ct.spacing_mm).distances_mm(middle)
-    core = away <= max(diameter_mm / 4, away.min())
-    if float(near.voxels[core].mean()) > lung_hu_of(near.voxels) + DENSER_HU:
+    if above_lung_hu(ct, center_mm, diameter_mm) > DENSER_HU:
         return True
+    near, _, away = _near(ct, center_mm, diameter_mm)
     own = Region.of(away <= max(diameter_mm / 2, away.min()))
     return contrast(near, own, diameter_mm).visible
+
+
+def above_lung_hu(ct: Volume, center_mm: Sequence[float], diameter_mm: float, own: Region | None = None) -> float:
+    """Return the mean HU of a nodule minus that of the lung around it.
+
+    Args:
+        ct: HU.
+        center_mm: place of the nodule (x, y, z), LPS.
+        diameter_mm: its diameter.
+        own: its mask; if not given, the ball of half its diameter.
+    """
+    near, low, away = _near(ct, center_mm, diameter_mm)
+    inside = away <= max(diameter_mm / 4, away.min())
+    if own is not None and (mask := own.within(low, near.shape)).any():
+        inside = mask
+    return float(near.voxels[inside].mean()) - lung_hu_of(near.voxels)
+
+
+def dense_around(ct: Volume, center_mm: Sequence[float], diameter_mm: float) -> float:
+    """Return the share of the shell of `LEAST_SHELL_MM` around a ball that is denser than lung by `WALL_HU`.
+
+    Args:
+        ct: HU.
+        center_mm: middle of the ball (x, y, z), LPS.
+        diameter_mm: its diameter.
+    """
+    near, _, away = _near(ct, center_mm, diameter_mm)
+    shell = (away > diameter_mm / 2) & (away <= diameter_mm / 2 + max(LEAST_SHELL_MM, *ct.spacing_mm))
+    dense = near.voxels > lung_hu_of(near.voxels) + WALL_HU
+    return float(dense[shell].mean()) if shell.any() else 0.0
+
+
+def _near(ct: Volume, center_mm: Sequence[float], diameter_mm: float) -> tuple[Volume, list[int], NDArray[np.float64]]:
+    """Return the box around a nodule, the index of its first voxel, and distances in mm from the nodule's middle."""
+    near, low = _around(ct, ct.to_voxel(center_mm), max(shell_radius_mm(diameter_mm, ct.spacing_mm), NOISE_MM / 2))
+    z, y, x = near.shape
+    return near, low, PatchSpec((z, y, x), ct.spacing_mm).distances_mm(ct.to_voxel(center_mm) - low)
 
 
 def _around(ct: Volume, center: NDArray[np.float64], reach_mm: float) -> tuple[Volume, list[int]]:
