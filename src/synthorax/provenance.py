@@ -71,6 +71,17 @@ def patient_key(patient_id: str) -> str:
     return fingerprint(patient_id.encode("utf-8", "surrogatepass"))[:KEY_DIGITS] if patient_id else ""
 
 
+def patient_keys(patient_id: str) -> set[str]:
+    """Return the keys of a patient id as it is written, in lower and in upper case.
+
+    A patient whose id is the name of a file, as an image's is, may be written differently than in a header.
+
+    >>> patient_key("lidc-idri-0001") in patient_keys("LIDC-IDRI-0001")
+    True
+    """
+    return {key for text in (patient_id, patient_id.lower(), patient_id.upper()) if (key := patient_key(text))}
+
+
 def synthetic_patient(patient_id: str) -> str:
     """Return the patient id of every synthetic scan made from this patient's scans: `SYNTHETIC-` and the key."""
     return SYNTHETIC_PATIENT + patient_key(patient_id)

@@ -229,6 +229,15 @@ def test_with_only_train_the_rest_of_the_store_is_as_without_synthetic_cases(rea
     check_synthetic_cases(store)
 
 
+def test_a_synthetic_scan_of_a_file_whose_name_is_in_lower_case_follows_its_patient(real, tmp_path):
+    assert all(name != name.lower() for name in PATIENTS)
+    for name in PATIENTS:
+        injected(tmp_path / "made" / name, real / f"{name}.nii.gz", patient=synthetic_patient(name.lower()))
+    store = prepare(real, tmp_path / "store", synthetic=[tmp_path / "made"])
+    assert {case.patient_id for case in store.cases if case.synthetic} == set(PATIENTS)
+    assert store.splits == SPLITS
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -240,6 +249,7 @@ def test_with_only_train_the_rest_of_the_store_is_as_without_synthetic_cases(rea
         ({"origin": SPLITS["test"][1]}, "it has the outline"),
         ({"lineage": Lineage("ac-wgan", "ab", tells=False)}, "are not known"),
         ({"patient": synthetic_patient(SPLITS["test"][0])}, "it was made from a scan of patient"),
+        ({"patient": synthetic_patient(SPLITS["test"][0].lower())}, "it was made from a scan of patient"),
     ],
 )
 def test_a_case_that_knows_held_out_patients_is_left_out_with_only_train_and_told_without(

@@ -13,7 +13,7 @@ from synthorax.datasets.case import CaseEntry
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.lineage import Lineage
-from synthorax.provenance import ANONYMOUS_PATIENT, SEEN_BEFORE, UNTOLD, patient_key
+from synthorax.provenance import ANONYMOUS_PATIENT, SEEN_BEFORE, UNTOLD, patient_key, patient_keys
 
 ORIGIN = "shape_origin"
 """Column of a table of nodules: the patient from whose outline the nodule was made."""
@@ -64,7 +64,8 @@ def held_out_of(cases: Mapping[str, Iterable[CaseEntry]], splits: Mapping[str, I
     """
     found: dict[str, HeldOut] = {}
     for split in HELD_OUT:
-        names = {patient_key(patient): patient for patient in splits[split]}
+        names = {key: patient for patient in splits[split] for key in patient_keys(patient)}
+        names |= {patient_key(patient): patient for patient in splits[split]}
         for case in cases[split]:
             names |= {key: key for key in (case.source_patient, *_outlines(case)) if key not in names}
             names |= _origins(case)

@@ -11,7 +11,7 @@ from pathlib import Path
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import About
 from synthorax.io.images import image_stem
-from synthorax.provenance import SYNTHETIC_PATIENT, fingerprint, patient_key
+from synthorax.provenance import SYNTHETIC_PATIENT, fingerprint, patient_key, patient_keys
 
 NOBODY = re.compile(
     r"anon[a-z]*|unknown|none|null|n|a|na|nil|x+|0+|patient|name|dummy|removed|de|identified|deidentified|nobody|noname|"
@@ -116,15 +116,21 @@ def linked(patients: Sequence[str], people: Sequence[Person] | None = None) -> t
 
 
 def by_name(patients: Sequence[str], people: Sequence[Person] | None = None) -> dict[str, set[str]]:
-    """Map the key of each name that a synthetic scan may have for its source's patient to the real patients."""
+    """Map the key of each name that a synthetic scan may have for its source's patient to the real patients.
+
+    A name in other letters, upper or lower case, counts where no patient has it as it is written.
+    """
     real: dict[str, set[str]] = defaultdict(set)
+    otherwise: dict[str, set[str]] = defaultdict(set)
     for i, patient in enumerate(patients):
         if not patient.startswith(SYNTHETIC_PATIENT):
             known = people[i] if people else Person(Path())
             for name in (patient, known.patient_id, *((known.study_uid, known.series_uid) if known.is_series else ())):
                 if key := patient_key(name):
                     real[key].add(patient)
-    return real
+                for key in patient_keys(name):
+                    otherwise[key].add(patient)
+    return defaultdict(set, otherwise | real)
 
 
 def _by_rule(scan: Person, rule: str) -> str:
