@@ -1,6 +1,7 @@
 """The nodules that a scan has before an edit: their masks, ratings and places are kept, however they are given."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from synthorax.cli import main
 from synthorax.editing.plan import nodule_balls
 from synthorax.editing.plan_table import read_plan
 from synthorax.errors import InputError
+from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
 from synthorax.io.mappings import read_mapping
 from synthorax.io.masks import read_labels_on
@@ -18,6 +20,7 @@ from synthorax.io.scans import read_scan
 from synthorax.io.tables import read_table, write_table
 from synthorax.nodule import NoduleAttributes
 from tests.helpers.edits import FORMATS, injected_in_each_format
+from tests.helpers.foreign_files import lidc_xml
 from tests.helpers.toy_makers import Dots, LungFiller
 
 LEFT, OTHER_LEFT, RIGHT = (-70.0, 2.0, 2.0), (-70.0, 2.0, 50.0), (70.0, -10.0, 20.0)
@@ -198,3 +201,50 @@ def test_an_erasure_without_a_place_removes_the_nodules_of_the_folder(once, kind
     assert len(made.nodules) == 2
     with pytest.raises(InputError, match="no nodule to erase"):
         sx.erase(file_of(tmp_path / "erased", "scan"), LungFiller())
+
+
+# The marks of LIDC-IDRI's readers
+
+
+def with_xml(folder, chest, *, series, named=""):
+    """Write a chest with a dense cube of 5 voxels, and an XML file of two readers who outline it; return the scan.
+
+    Args:
+        series: whether to write a DICOM series, or else an image.
+        named: UID that the XML file has, if it is not the series' own.
+    """
+    folder.mkdir()
+    k, j, i = np.rint(chest.to_voxel(LEFT)).astype(int)
+    chest = replace(chest, voxels=chest.voxels.copy())
+    chest.voxels[k - 2 : k + 3, j - 2 : j + 3, i - 2 : i + 3] = 40
+    if series:
+        uid = str(write_ct_series(folder, chest, mark=None)[0].SeriesInstanceUID)
+    else:
+        write_image(folder / "chest.nii.gz", chest)
+        uid = "1.2.3"
+    square = tuple((i + x, j + y) for x, y in ((-3, -3), (3, -3), (3, 3), (-3, 3)))
+    levels = [chest.to_world((level, j, i))[2] for level in range(k - 2, k + 3)]
+    (folder / "069.xml").write_text(lidc_xml([dict.fromkeys(levels, square)] * 2, named or uid))
+    return folder if series else folder / "chest.nii.gz"
+
+
+@pytest.mark.parametrize("series", [True, False], ids=["dicom", "image"])
+def test_the_nodules_of_an_xml_file_are_kept_and_can_be_taken_out(chest, tmp_path, series):
+    scan = with_xml(tmp_path / "in", chest, series=series)
+    made = sx.inject(scan, Dots(), at_mm=RIGHT, diameter_mm=12, out=tmp_path / "injected")
+    assert [row["mask_label"] for row in read_table(tmp_path / "injected" / "nodules.csv")] == ["1", "2"]
+    outlined = made.mask.voxels == 1
+    assert outlined.sum() == 5 * 5 * 5
+    with pytest.raises(InputError, match="nodule"):
+        sx.inject(scan, Dots(), at_mm=LEFT, diameter_mm=12)
+    gone = sx.erase(scan, LungFiller())
+    assert (gone.ct.voxels[outlined] == -850).all()
+    assert gone.nodules[0].center_mm == pytest.approx(LEFT, abs=4)
+    assert sx.erase_folder(tmp_path / "in", tmp_path / "erased", LungFiller()).nodules == 1
+
+
+def test_an_xml_file_of_another_series_is_ignored_and_told(chest, tmp_path):
+    scan = with_xml(tmp_path / "in", chest, series=True, named="1.2.3.4")
+    made = sx.inject(scan, Dots(), at_mm=RIGHT, diameter_mm=12)
+    assert [nodule.label for nodule in made.nodules] == [1]
+    assert any(note.startswith("069.xml was ignored: ") for note in made.notes)

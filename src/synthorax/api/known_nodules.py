@@ -12,6 +12,7 @@ from synthorax.errors import InputError
 
 if TYPE_CHECKING:
     from synthorax.anatomy.placement import Ball
+    from synthorax.datasets.case import Case
     from synthorax.datasets.sources import ScanSource, TableSource
     from synthorax.editing.edited import Edited
     from synthorax.io.scans import Scan
@@ -72,7 +73,7 @@ def known_nodules(scan: Scan, labels: str | Path | Volume | None, within: Path |
 
 
 def nodules_of_source(source: ScanSource | TableSource, scan: Scan, within: Path | None = None) -> KnownNodules:
-    """Return the nodules of a scan's table and DICOM masks, on the scan's grid.
+    """Return the nodules of a scan's table and DICOM masks, or of LIDC-IDRI's XML file beside it, on the scan's grid.
 
     Args:
         source: where the annotations are.
@@ -82,17 +83,51 @@ def nodules_of_source(source: ScanSource | TableSource, scan: Scan, within: Path
     Raises:
         InputError: there are more nodules than uint8 has labels.
     """
-    import numpy as np
-
     from synthorax.datasets.sources import TableSource, upright
-    from synthorax.geometry import turned_like
 
     is_listed = isinstance(source, TableSource)
     if not (is_listed or source.files.masks):
-        return KnownNodules(notes=source.files.doubts)
+        return _of_readers(source, scan, within)
     if within is not None and (outside := _outside(source, within)) is not None:
         return KnownNodules(notes=(f"{outside.name} was ignored: it lies outside the chosen folder",))
-    case = source.read_on(upright(scan))
+    return _of_case(source.read_on(upright(scan)), scan, keeps_facts=is_listed)
+
+
+def _of_readers(source: ScanSource | TableSource, scan: Scan, within: Path | None) -> KnownNodules:
+    """Return the nodules that LIDC-IDRI's readers marked in a scan, by the XML file beside it, if there is one.
+
+    Args:
+        source: where the scan is.
+        scan: the scan as it was read.
+        within: see `known_nodules`.
+    """
+    from synthorax.datasets.reader_lists import lidc_xml_beside
+    from synthorax.datasets.reader_sources import LidcSource
+    from synthorax.datasets.sources import upright
+
+    xml = lidc_xml_beside(source.files)
+    if xml is None or (within is not None and within.resolve() not in xml.resolve().parents):
+        return KnownNodules(notes=source.files.doubts)
+    try:
+        case = LidcSource(source.case_id, source.files, source.whose, xml).read_on(upright(scan))
+    except InputError as error:
+        reason = InputError(*map(without_folder, error.args))
+        return KnownNodules(notes=(*source.files.doubts, f"{xml.name} was ignored: {reason}"))
+    return _of_case(case, scan, keeps_facts=True)
+
+
+def _of_case(case: Case, scan: Scan, *, keeps_facts: bool) -> KnownNodules:
+    """Return the nodules of a case that was read from a scan, on the scan's grid.
+
+    Args:
+        case: the case.
+        scan: the scan as it was read.
+        keeps_facts: whether attributes of the nodules are known, beyond their masks.
+    """
+    import numpy as np
+
+    from synthorax.geometry import turned_like
+
     notes = tuple(note for note in case.notes if note not in scan.notes)
     without = tuple(nodule for nodule in case.nodules if case.region(nodule) is None)
     if len(without) == len(case.nodules):
@@ -101,7 +136,7 @@ def nodules_of_source(source: ScanSource | TableSource, scan: Scan, within: Path
         raise InputError("nodules", f"{len(case.regions)} in a scan", f"at most {most}")
     labels = turned_like(replace(case.ct, voxels=case.label_map().astype(np.uint8)), scan.ct)
     nodules = tuple(nodule for nodule in case.nodules if case.region(nodule) is not None)
-    return KnownNodules(labels, nodules if is_listed else (), without, notes)
+    return KnownNodules(labels, nodules if keeps_facts else (), without, notes)
 
 
 def ball_of(nodule: Nodule) -> Ball:
@@ -134,16 +169,18 @@ def _source_of(scan: Scan) -> tuple[ScanSource | TableSource | None, tuple[str, 
     an image, the table of its folder, which may be that of many other images too.
     """
     from synthorax.annotations.nodule_table import NODULE_TABLE
+    from synthorax.datasets.reader_lists import lidc_xml_beside
     from synthorax.datasets.source_lists import scan_sources
-    from synthorax.datasets.sources import ScanSource, TableSource
+    from synthorax.datasets.sources import Files, ScanSource, TableSource
 
     if scan.path is None:
         return None, ()
     path, table = scan.path.absolute(), None
     if scan.dicom is None:
         table = path.parent / NODULE_TABLE
-        if not table.is_file():
+        if not table.is_file() and lidc_xml_beside(Files(path)) is None:
             return None, ()
+        table = table if table.is_file() else None
     elif not (path / NODULE_TABLE).is_file() and (path.parent / NODULE_TABLE).is_file():
         table = path.parent / NODULE_TABLE
     try:
@@ -153,7 +190,7 @@ def _source_of(scan: Scan) -> tuple[ScanSource | TableSource | None, tuple[str, 
         return None, (f"the tables and masks in the scan's folder were ignored: {reason}; --nodules MASK gives a mask",)
     for source in found.sources:
         if isinstance(source, ScanSource | TableSource) and source.files.series_uid == scan.series_uid:
-            return (source if scan.dicom is not None or isinstance(source, TableSource) else None), ()
+            return source, ()
     return None, ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from synthorax.datasets.reader_sources import LidcSource, LunaSource
 from synthorax.datasets.source_lists import FoundSources
 from synthorax.datasets.sources import Files, Whose
 from synthorax.errors import InputError
+from synthorax.io.images import is_image
 from synthorax.io.walk import files_below
 
 XML_HEAD_BYTES = 4096
@@ -127,6 +129,25 @@ def luna16_sources(folder: Path, readers: int) -> FoundSources:
 
 def _whose(patient: str, key: str, files: Files, manifests: Manifests) -> Whose:
     return Whose(patient, key, mark=manifests.mark_of(files.path), lineage=manifests.lineage_of(files.path))
+
+
+def lidc_xml_beside(files: Files) -> Path | None:
+    """Return the LIDC-IDRI annotation file in a scan's folder; None if there is none, or if its scan is not sure.
+
+    Of several files it is the one of the scan's series. An image names no series, so it has to be alone.
+
+    Args:
+        files: the scan.
+    """
+    folder = files.path if files.path.is_dir() else files.path.parent
+    if not files.series_uid and sum(map(is_image, folder.iterdir())) > 1:
+        return None
+    found = []
+    for path in sorted(folder.glob("*.[xX][mM][lL]")):
+        with suppress(InputError, OSError):
+            found.append(XmlFile(path, read_lidc_xml(path).series_uid))
+    own = [xml for xml in found if xml.series_uid == files.series_uid]
+    return next((xml.path for xml in own or (found if len(found) == 1 else [])), None)
 
 
 def _xml_files(folder: Path) -> tuple[dict[str, XmlFile], dict[Path, XmlFile]]:

@@ -60,7 +60,14 @@ class LidcSource:
     def read(self) -> Case:
         if not self.is_annotated:
             raise InputError(self.files.path, "neither XML nor a series of LIDC-IDRI's table", "an annotated scan")
-        scan = self.files.read()
+        return self.read_on(self.files.read())
+
+    def read_on(self, scan: Scan) -> Case:
+        """Return the case of a scan that was read.
+
+        Raises:
+            InputError: the annotations are of another scan, or cannot be read.
+        """
         ct = as_read(scan.ct)
         readings, marks, notes = list(self.readings), [], []
         if self.xml is not None:
