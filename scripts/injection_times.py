@@ -83,9 +83,9 @@ def beside_render(
 
 
 def _place(injected: Path) -> list[str]:
-    """Return place and diameter of the nodule in a folder of `inject`, as flags of `erase`."""
+    """Return place and diameter of the nodule that `inject` added last, as flags of `erase`."""
     with (injected / NODULE_TABLE).open() as file:
-        row = next(csv.DictReader(file))
+        row = list(csv.DictReader(file))[-1]
     return ["--at", ",".join(row[name] for name in CENTER), "--diameter", row["diameter_mm"]]
 
 
