@@ -281,7 +281,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
         raise InputError(file, "no readable YAML", "a list of rows") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(file, type(rows).__name__, "a list of rows, each a mapping of columns")
-    return rows
+    return [{"on" if column is True else column: value for column, value in row.items()} for row in rows]  # YAML's `on`
 
 
 if __name__ == "__main__":
