@@ -81,7 +81,7 @@ INJECTION := build/results-injection
 FALSE_ALARMS := build/results-false-alarms
 
 results-injection: $(INSTALLED)
-	$(BIN)/python scripts/results_injection.py measure $(INJECTION) --injector injector --eraser eraser --method ac-wgan --method class-aware
+	$(BIN)/python scripts/results_injection.py measure $(INJECTION) --injector injector --eraser eraser --method ac-wgan --method class-aware --also flow=flow
 	$(BIN)/python scripts/results_injection.py time $(INJECTION) --injector injector --eraser eraser
 	$(BIN)/python scripts/results_injection.py page $(INJECTION) --out docs/results
 

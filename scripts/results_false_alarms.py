@@ -86,18 +86,26 @@ def page_lines(measured: Path) -> Iterator[str]:
 
 
 def verdict(found: Mapping[str, Any]) -> str:
-    """Return the arms with significantly fewer or more false alarms than the reference, as a sentence."""
+    """Return which synthetic nodules changed the number of false alarms significantly, in two sentences."""
     arms = {arm["name"]: arm for arm in found["arms"]}
-    own = arms[HARD]["figures"][ALARMS]
-    sure = {
+    changed = {
         name: arm["against"][ALARMS]["difference"]
         for name, arm in arms.items()
-        if arm["against"] and arm["p_holm"][ALARMS] < 0.05
+        if name not in (HARD, CORNERS) and arm["against"] and arm["p_holm"][ALARMS] < 0.05
     }
-    fewer = ", ".join(f"{name} ({d:+.1f})" for name, d in sure.items() if d < 0) or "no arm"
-    more = ", ".join(f"{name} ({d:+.1f})" for name, d in sure.items() if d > 0) or "no arm"
+    fewer = ", ".join(f"{name} ({d:+.1f} a chest)" for name, d in changed.items() if d < 0) or "no synthetic nodules"
+    more = ", ".join(f"{name} ({d:+.1f})" for name, d in changed.items() if d > 0)
+    own, corners = (_alarms(arms[name]) for name in (HARD, CORNERS))
     n = found["counts"]["test chests"]
-    return f"with look-alikes as negatives a detector that finds {FOUND:.0%} of the nodules raises {own['value']:.1f} false alarms a chest ({own['low']:.1f} to {own['high']:.1f}; {n} chests). With p < .05 after correction, fewer: {fewer}; more: {more}."
+    return (
+        f"{fewer} reduced the false alarms, with p < .05 after correction{f'; {more} raised them' if more else ''}. Real look-alikes "
+        f"as negatives did: from {corners} to {own}, at the threshold at which {FOUND:.0%} of the nodules are found ({n} chests)."
+    )
+
+
+def _alarms(arm: Mapping[str, Any]) -> str:
+    alarms = arm["figures"][ALARMS]
+    return f"{alarms['value']:.1f} a chest ({alarms['low']:.1f} to {alarms['high']:.1f})"
 
 
 def study_lines(found: Mapping[str, Any]) -> Iterator[str]:
