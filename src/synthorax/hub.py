@@ -7,7 +7,7 @@ A bundled model is a folder of `pretrained/`. Like a run folder it has `config.y
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -173,6 +173,29 @@ def who(roles: tuple[Role, ...], but: str = "") -> str:
     trained = [name for name in _having(roles) if registry()[name].is_trained and name not in {*can, but}]
     runs = f"a run folder of {' or '.join(trained)}" if trained else "a run folder"
     return f"{', '.join(can)}; or {runs}" if can else runs
+
+
+def takes_outlines(maker: Maker) -> bool:
+    """Return whether a maker takes the outlines of the nodules that it makes."""
+    return bool(getattr(maker, "takes_outlines", False))
+
+
+def those(role: Role, fits: Callable[[Maker], bool]) -> list[str]:
+    """Return the names of the systems without weights and of the bundled models that have a role and fit, sorted.
+
+    All of them are loaded, which takes seconds; a system that does not load is left out.
+
+    Args:
+        role: role of the makers.
+        fits: returns whether a maker fits.
+    """
+    found = []
+    for name in able((role,)):
+        try:
+            found += [name] * fits(find(name, role))
+        except Exception:  # another package's system may raise anything, and its own verb tells of it
+            continue
+    return found
 
 
 def _having(roles: tuple[Role, ...]) -> list[str]:

@@ -247,9 +247,30 @@ def test_outlines_are_refused_by_methods_that_choose_their_own_and_beside_places
     z, y, x = np.rint(chest.to_voxel(LEFT)).astype(int)
     labels[z - 1 : z + 2, y - 2 : y + 3, x - 2 : x + 3] = 1
     outlines = replace(chest, voxels=labels)
-    with pytest.raises(InputError, match="given to render, which chooses its own"):
+    own = "given to render, which chooses its own; expected a method that takes outlines: class-aware, flow, injector$"
+    with pytest.raises(InputError, match=own):
         sx.inject(chest, outlines=outlines)
-    with pytest.raises(InputError, match="either a plan, or these"):
-        sx.inject(chest, outlines=outlines, at_mm=LEFT, diameter_mm=8)
+    for name, value in {"at_mm": (0.0, 0.0, 0.0), "auto": 1, "diameter_mm": 8}.items():
+        with pytest.raises(InputError, match=f"^{name}: found given with outlines"):
+            sx.inject(chest, outlines=outlines, **{name: value})
     with pytest.raises(InputError, match="no voxel above 0"):
-        sx.inject(chest, outlines=replace(chest, voxels=0 * labels))
+        sx.inject(chest, "flow", outlines=replace(chest, voxels=0 * labels))
+
+
+def test_outlines_need_no_diameter_on_the_command_line(chest, tmp_path, capsys):
+    labels = np.zeros(chest.shape, np.uint8)
+    z, y, x = np.rint(chest.to_voxel(LEFT)).astype(int)
+    labels[z - 1 : z + 1, y - 1 : y + 1, x - 1 : x + 2] = 1
+    write_image(tmp_path / "chest.nii.gz", chest)
+    write_image(tmp_path / "outlines.nii.gz", replace(chest, voxels=labels))
+    command = ["inject", f"{tmp_path}/chest.nii.gz", "--outlines", f"{tmp_path}/outlines.nii.gz", "--out"]
+    assert main([*command, f"{tmp_path}/made", "--with", "flow", "--steps", "1"]) == 0
+    assert (read_image(tmp_path / "made" / "chest_mask.nii.gz").voxels == labels).all()
+    assert main([*command, f"{tmp_path}/none", "--with", "flow", "--diameter", "8"]) == 2
+    assert "--diameter: found given with --outlines outlines.nii.gz" in capsys.readouterr().err
+    assert main([*command, f"{tmp_path}/none"]) == 2
+    assert "outlines: found given to render" in capsys.readouterr().err
+    labels[z - 1 : z + 2, y - 2 : y + 3, x - 2 : x + 3] = 2
+    write_image(tmp_path / "outlines.nii.gz", replace(chest, voxels=labels))
+    assert main([*command, f"{tmp_path}/none", "--with", "flow"]) == 2
+    assert "outlines, label 2, diameter: found 29.96 mm; expected at most 24 mm" in capsys.readouterr().err

@@ -82,7 +82,7 @@ def planned_balls(planned: Sequence[AskedNodule]) -> tuple[Unwanted, ...]:
 
 
 def outlined_in(
-    outlines: str | Path | Volume, ct: Volume, attributes: NoduleAttributes | None, planned: tuple[AskedNodule, ...]
+    outlines: str | Path | Volume, ct: Volume, attributes: NoduleAttributes | None
 ) -> tuple[tuple[AskedNodule, ...], tuple[str, ...]]:
     """Return the nodules whose outlines a mask has, and notes on how the mask was fitted to the scan's grid.
 
@@ -90,15 +90,12 @@ def outlined_in(
         outlines: mask, each label of which is a nodule.
         ct: scan.
         attributes: attributes of all these nodules.
-        planned: nodules of a plan, of which there must be none.
 
     Raises:
-        InputError: there is a plan too, or the mask is on another grid or has no label.
+        InputError: the mask is on another grid or has no label.
     """
     from synthorax.editing.plan import outlined_nodules
 
-    if planned:
-        raise InputError("outlines", "given with a plan", "only one of the two")
     found, notes = labels_given(outlines, ct)
     return outlined_nodules(found, attributes or NoduleAttributes()), notes
 
@@ -128,6 +125,34 @@ def methods_of_plan(
             check_heeds(others.get(one.method, method), [one.attributes])
     check_heeds(method, [attributes or NoduleAttributes()])
     return others
+
+
+def check_only_outlines(planned: Sequence[AskedNodule], **others: object) -> None:
+    """Check that outlines are given without a plan, places, a number and diameters, which the outlines have.
+
+    Args:
+        planned: nodules of a plan.
+        others: further arguments by name; an empty one was not given.
+
+    Raises:
+        InputError: names the argument that is given too.
+    """
+    for name, value in {"plan": planned, **others}.items():
+        if value:
+            raise InputError(name, "given with outlines", f"no {name}: places and diameters are those of the outlines")
+
+
+def check_takes_outlines(method: Method) -> None:
+    """Check that a method takes the outlines of its nodules.
+
+    Raises:
+        InputError: it does not; names the methods that do.
+    """
+    from synthorax import hub
+
+    if not hub.takes_outlines(method):
+        expected = f"a method that takes outlines: {', '.join(hub.those('injects', hub.takes_outlines))}"
+        raise InputError("outlines", f"given to {method.name}, which chooses its own", expected)
 
 
 def check_heeded(

@@ -11,6 +11,8 @@ from synthorax.api.earlier_edits import earlier_edits
 from synthorax.api.edit_requests import (
     LungFinderName,
     as_patients,
+    check_only_outlines,
+    check_takes_outlines,
     finder_of,
     method_of,
     methods_of_plan,
@@ -123,16 +125,20 @@ def inject(
     if out is not None:
         check_folder_is_free(Path(out), overwrite=overwrite)
     planned = () if plan is None else planned_of_one_scan(Path(plan))
-    if outlines is None:
+    if outlines is not None:
+        check_only_outlines(planned, at_mm=points_of(at_mm), auto=auto, diameter_mm=one_or_several(diameter_mm))
+    else:
         request = request_of(points_of(at_mm), auto, diameter_mm, attributes, site, clearance, force, planned)
     finder = finder_of(lungs)
     chosen = method_of(method, "injects", options, device)
+    if outlines is not None:
+        check_takes_outlines(chosen)
     others = methods_of_plan(planned, chosen, device, attributes)
     source = as_patients(read_scan_given(scan, series, force), patient, keep_identity)
     placed: tuple[str, ...] = ()
     if outlines is not None:
-        planned, placed = outlined_in(outlines, source.ct, attributes, planned)
-        request = request_of(points_of(at_mm), auto, diameter_mm, None, site, clearance, force, planned)
+        planned, placed = outlined_in(outlines, source.ct, attributes)
+        request = request_of((), 0, (), None, site, clearance, force, planned)
     known = known_nodules(source, labels)
     made = inject_scan(source, request, chosen, seed, finder, known.labels, others)
     made = made.noting([*source.notes, *known.notes_of_injection(), *placed])

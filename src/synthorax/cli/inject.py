@@ -10,7 +10,13 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from synthorax import api
-from synthorax.api.edit_requests import LungFinderName, check_heeded, method_of, recorded_options
+from synthorax.api.edit_requests import (
+    LungFinderName,
+    check_heeded,
+    check_takes_outlines,
+    method_of,
+    recorded_options,
+)
 from synthorax.api.folders import holds_scans
 from synthorax.cli.attributes import Attributes, kinds_for_help
 from synthorax.cli.editing import (
@@ -109,8 +115,8 @@ def inject(
         and optionally image (the path below a folder of scans), center_x_mm, center_y_mm, center_z_mm, LIDC's ratings
         and method.
     outlines
-        Mask on the scan's grid, instead of --plan and the flags for places: each label becomes a nodule with exactly
-        these voxels. Only for methods that take outlines.
+        Mask on the scan's grid, instead of --plan and the flags for places and diameters: each label becomes a nodule
+        with exactly these voxels. Only for methods that take outlines, such as flow, class-aware and injector.
     nodules
         Mask of the nodules that are already in the scan. New nodules keep their distance from them, and their labels
         continue. By default those of a nodules.csv that names the scan, or of the DICOM masks in its folder.
@@ -139,8 +145,8 @@ def inject(
     """
     given = NoduleAttributes(**(attributes or Attributes()).given())
     diameters = parse_numbers(diameter, "--diameter", DIAMETERS, count=None) if diameter else ()
-    if plan is None and not diameters and auto != LIDC_AUTO:
-        raise InputError("--diameter", "none", f"{DIAMETERS}; only --auto lidc and --plan need none")
+    if plan is None and outlines is None and not diameters and auto != LIDC_AUTO:
+        raise InputError("--diameter", "none", f"{DIAMETERS}; only --auto lidc, --plan and --outlines need none")
     own = options.given() if options else {}
     methods = named_methods(method)
     for one in methods:
@@ -153,6 +159,7 @@ def inject(
         _check_alone("--outlines", outlines, at=at, voxel=voxel, auto=auto, diameter=diameter, plan=plan)
         if len(methods) > 1:
             raise InputError("--with", "several methods with --outlines", "one method")
+        check_takes_outlines(method_of(method, "injects", own, device))  # before the scan is read
     shared: dict[str, Any] = {"auto": auto, "diameter_mm": diameters, "seed": seed}
     shared |= {"attributes": given} if plan is None else {}
     shared |= {**(placing or Placing()).given(), "lungs": lungs, "force": force}

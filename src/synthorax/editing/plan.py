@@ -39,7 +39,8 @@ class AskedNodule:
         method: name of the method that makes it; empty for the method of the call.
         is_drawn: whether its diameter was drawn; such a nodule is left out, with a note, if it fits nowhere.
         outline: the mask that it must have, in the scan with axes along LPS; None to leave it to the method.
-        row: the row of a table that asks for it, in words, which errors name; empty if there is none.
+        row: the row of a table, or the label of an outline, that asks for it, in words, which errors name; empty if
+            there is none.
     """
 
     diameter_mm: float
@@ -262,10 +263,14 @@ def outlined_nodules(outlines: Volume, attributes: NoduleAttributes) -> tuple[As
     """
     upright = orient(outlines, "LPS")
     regions = regions_of(upright.voxels, range(1, int(upright.voxels.max()) + 1))
-    balls = [(ball_around(region, upright), region) for region in regions if region.voxels]
-    if not balls:
+    found = []
+    for label, own in enumerate(regions, start=1):
+        if own.voxels:
+            ball, row = ball_around(own, upright), f"outlines, label {label}"
+            found.append(AskedNodule(ball.diameter_mm, attributes, ball.center_mm, outline=own, row=row))
+    if not found:
         raise InputError("outlines", "no voxel above 0", "a mask of the nodules to inject")
-    return tuple(AskedNodule(ball.diameter_mm, attributes, ball.center_mm, outline=own) for ball, own in balls)
+    return tuple(found)
 
 
 def nodule_balls(labels: Volume) -> list[Ball]:
