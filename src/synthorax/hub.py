@@ -7,14 +7,15 @@ A bundled model is a folder of `pretrained/`. Like a run folder it has `config.y
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from synthorax.errors import InputError
 from synthorax.io.mappings import parse_yaml, read_mapping
-from synthorax.makers import Generator, Lineage, Maker, Names, Options, Role, check_maker
+from synthorax.makers import Generator, Lineage, Maker, Names, Options, Role, check_heeds, check_maker
+from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import patient_key, sha256
 from synthorax.registry import OWN, Entry, place_in_plugin, registry
 from synthorax.training.files import BEST, CONFIG, DATA, WEIGHTS
@@ -198,13 +199,39 @@ def those(role: Role, fits: Callable[[Maker], bool]) -> list[str]:
     return found
 
 
+def check_uses(maker: Maker, asked: Iterable[NoduleAttributes], role: Role) -> None:
+    """Refuse requested attributes that a maker does not use, as `makers.check_heeds` does, and name those that use one.
+
+    Args:
+        maker: the maker.
+        asked: attributes that are requested.
+        role: role in which the maker is called, which the others have too.
+
+    Raises:
+        InputError: names the attribute, the attributes that the maker uses, and the others that use it.
+    """
+    try:
+        check_heeds(maker, asked)
+    except InputError as error:
+        name, found, expected = error.args
+        users = those(role, lambda other: name in other.heeds)
+        by = f"; {name} is used by {', '.join(users)}" if users else ""
+        raise InputError(name, found, expected + by) from error
+
+
 def _having(roles: tuple[Role, ...]) -> list[str]:
-    """Names of the systems that have one of some roles; one whose patches can be blended into scans injects too."""
+    """Names of the systems whose makers have one of some roles."""
+    return sorted(registry().having(lambda entry: has_role(entry.roles, roles)))
 
-    def has(entry: Entry) -> bool:
-        return not entry.roles.isdisjoint(roles) or ("injects" in roles and blends(entry.roles))
 
-    return sorted(registry().having(has))
+def has_role(own: Collection[str], roles: tuple[Role, ...]) -> bool:
+    """Return whether a maker can be found as one that has one of some roles; one that blends injects too.
+
+    Args:
+        own: roles that the maker declares.
+        roles: roles, of which it must have at least one.
+    """
+    return any(role in own for role in roles) or ("injects" in roles and blends(own))
 
 
 def blends(roles: Collection[str]) -> bool:

@@ -316,7 +316,7 @@ class Generator(Maker, Protocol):
             options: options of the system's own class; its defaults if not given.
 
         Raises:
-            InputError: the maker does not heed or cannot make a requested attribute, or the options do not fit. Raised
+            InputError: the maker does not use or cannot make a requested attribute, or the options do not fit. Raised
                 by the call itself, before the first part.
         """
         ...
@@ -654,13 +654,13 @@ def check_maker(maker: object, roles: Iterable[Role]) -> Maker:
 
 
 def check_heeds(maker: Maker, asked: Iterable[NoduleAttributes]) -> None:
-    """Refuse requested attributes that a maker does not heed.
+    """Refuse requested attributes that a maker does not use, which are not in its `heeds`.
 
     Raises:
-        InputError: names the attribute, and the attributes that the maker heeds.
+        InputError: names the attribute, and the attributes that the maker uses.
     """
     for one in asked:
         for name, value in one.given().items():
             if name not in maker.heeds:
                 known = ", ".join(sorted(maker.heeds)) or "none"
-                raise InputError(name, f"{value:g}, which {maker.name} does not heed", f"attributes it heeds: {known}")
+                raise InputError(name, f"{value:g}, which {maker.name} does not use", f"attributes it uses: {known}")

@@ -1,13 +1,19 @@
 """A rating that a method does not take is refused before any work, and `--help` does not offer it."""
 
+from itertools import pairwise
+
 import pytest
 
 import synthorax as sx
 from synthorax.cli import main
 from synthorax.errors import InputError
+from synthorax.hub import able
 from tests.helpers.toy_makers import Dots
 
-REFUSED = "spiculation: found 5, which ac-wgan does not heed; expected attributes it heeds: diameter_mm, "
+REFUSED = (
+    "spiculation: found 5, which ac-wgan does not use; expected attributes it uses: diameter_mm, malignancy, texture; "
+    "spiculation is used by class-aware, flow, injector, render\n"
+)
 
 
 def test_the_rating_is_refused_before_the_scan_is_read(tmp_path, capsys):
@@ -22,9 +28,9 @@ def test_the_rating_is_refused_before_the_scan_is_read(tmp_path, capsys):
 
 def test_functions_refuse_it_before_they_read_a_scan(tmp_path):
     rated = {"diameter_mm": 8, "auto": 1, "attributes": sx.NoduleAttributes(texture=5.0)}
-    with pytest.raises(InputError, match="texture: found 5, which dots does not heed"):
+    with pytest.raises(InputError, match="texture: found 5, which dots does not use"):
         sx.inject(tmp_path / "missing.nii.gz", Dots(), **rated)
-    with pytest.raises(InputError, match="texture: found 5, which dots does not heed"):
+    with pytest.raises(InputError, match="texture: found 5, which dots does not use"):
         sx.inject_folder(tmp_path / "missing", tmp_path / "out", Dots(), **rated)
 
 
@@ -36,3 +42,39 @@ def test_the_help_of_a_method_shows_the_ratings_that_it_takes(capsys):
     assert "--spiculation" not in shown
     assert main(["inject", "--help"]) == 0
     assert "--spiculation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", [["inject", "scan.nii", "--with"], ["sample"]])
+def test_the_error_for_an_unknown_flag_lists_the_ratings_that_the_method_takes(verb, capsys):
+    assert main([*verb, "ac-wgan", "--kind", "solid", "--out", "out"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("synthorax: --kind: ac-wgan has no such option; it takes ")
+    assert all(f"--{name}," in said for name in ("diameter", "texture", "malignancy", "seed"))
+    assert not any(f"--{name}" in said for name in ("subtlety", "spiculation", "margin", "calcification"))
+
+
+def test_a_rating_that_the_default_method_does_not_take_is_neither_offered_nor_taken(capsys):
+    assert main(["inject", "scan.nii", "--kind", "solid", "--out", "out"]) == 2
+    offered = capsys.readouterr().err
+    assert "--spiculation" in offered
+    assert "--subtlety" not in offered
+    command = ["inject", "scan.nii", "--out", "out", "--auto", "1", "--diameter", "8"]
+    assert main([*command, "--subtlety", "1"]) == 2
+    assert capsys.readouterr().err.endswith("; subtlety is used by flow\n")
+
+
+def test_models_help_and_verbs_agree_on_who_injects_and_who_erases(capsys):
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    verbs = {name.split(":")[0]: about.split(";")[0].split() for name, about in pairwise(lines) if ": " in name}
+    assert verbs["translation"] == ["sample,", "translate"]
+    assert verbs["ac-wgan"] == ["sample,", "inject,", "study"]
+    for verb, role in (("inject", "injects"), ("erase", "erases")):
+        for name, own in verbs.items():
+            is_named = any(each.strip(",") == verb for each in own)
+            assert is_named == (name in able((role,))), name
+            if not is_named:
+                for more in (["--help"], ["--diameter", "8", "--at=0,0,0", "--out", "out"]):
+                    assert main([verb, "scan.nii", "--with", name, *more]) == 2
+                    said = capsys.readouterr().err
+                    assert said.startswith(f"synthorax: method: found {name!r}; expected one that {role}: "), said

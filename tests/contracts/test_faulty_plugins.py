@@ -104,7 +104,7 @@ def test_doctor_names_what_a_package_lacks(changes, said, toy):
             {"maker": ('roles = "toy", frozenset({"diameter_mm"}), frozenset({"makes patches"})', BARE)},
             "found a maker that",
         ),
-        ({"maker": ("check_heeds(self,", "(lambda *_: None)(self,")}, "an attribute that it does not heed is refused"),
+        ({"maker": ("check_heeds(self,", "(lambda *_: None)(self,")}, "an attribute that it does not use is refused"),
         ({"maker": (MEASURED, STATED)}, "a nodule has the diameter of its mask: a nodule of sample 0 of 9 mm, but"),
         ({"training": ("patches.batch(step, 8)", "patches.batch(id(object()) % 9973, 8)")}, "stopped and resumed"),
         ({"training": ("return Training", "1 / 0\n    return Training")}, "division by zero, toy 1.0, "),

@@ -288,7 +288,7 @@ def test_rendered_nodules_are_denser_than_the_patches_they_are_put_into(train, s
     [
         ([()], "0 in one patch"),
         ([(NoduleAttributes(),)], "diameter: found none"),
-        ([(NoduleAttributes(diameter_mm=5, margin=2),)], "does not heed"),
+        ([(NoduleAttributes(diameter_mm=5, margin=2),)], "does not use"),
     ],
 )
 def test_an_injector_refuses_what_it_cannot_fill_in(train, asked, said):

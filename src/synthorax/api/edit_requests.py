@@ -114,16 +114,16 @@ def methods_of_plan(
     Raises:
         InputError: there is no such method, or it does not take an attribute.
     """
+    from synthorax import hub
     from synthorax.editing.inject import naming_row
-    from synthorax.makers import check_heeds
 
     others: dict[str, Method] = {}
     for one in asked:
         with naming_row(one.row):
             if one.method and one.method not in others:
                 others[one.method] = method_of(one.method, "injects", {}, device)
-            check_heeds(others.get(one.method, method), [one.attributes])
-    check_heeds(method, [attributes or NoduleAttributes()])
+            hub.check_uses(others.get(one.method, method), [one.attributes], "injects")
+    hub.check_uses(method, [attributes or NoduleAttributes()], "injects")
     return others
 
 

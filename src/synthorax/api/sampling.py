@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from synthorax.errors import InputError
-from synthorax.makers import Generator, Samples, check_heeds, checked_samples
+from synthorax.makers import Generator, Samples, checked_samples
 from synthorax.nodule import ATTRIBUTES, NoduleAttributes
 from synthorax.registry import registry
 
@@ -104,7 +104,7 @@ def sample_chunks(
         raise InputError(name, f"{value:g} with positive=False", f"no {name}, since these patches have no nodule")
     options = hub.with_makers(registry()[maker.name].make_options(given)) if given else None
     asked = () if positive is False else (NoduleAttributes(**asked_for),)
-    check_heeds(maker, asked)
+    hub.check_uses(maker, asked, "makes patches" if "makes patches" in maker.roles else "makes shapes")
     parts = checked_samples(maker, [asked] * n, seed, options)
     widest, diameter = maker.spec.widest_mm, asked_for.get("diameter_mm", 0.0)
     if not diameter <= widest:  # makers that know a narrower limit have told it by themselves

@@ -79,9 +79,9 @@ def inject_each(
         InputError: as `inject`; or there are fewer than two methods.
         OutputError: the folder cannot be written.
     """
+    from synthorax import hub
     from synthorax.editing.scan import inject_by_each
     from synthorax.io.atomic import check_folder_is_free
-    from synthorax.makers import check_heeds
 
     if out is not None:
         check_folder_is_free(Path(out), overwrite=overwrite)
@@ -89,7 +89,7 @@ def inject_each(
     finder = finder_of(lungs)
     chosen = methods_by_name(methods, options, device)
     for method in chosen.values():
-        check_heeds(method, [request.attributes])
+        hub.check_uses(method, [request.attributes], "injects")
     source = as_patients(read_scan_given(scan, series, force), patient, keep_identity)
     known = known_nodules(source, labels)
     made = inject_by_each(source, request, [*chosen.values()], seed, finder, known.labels)

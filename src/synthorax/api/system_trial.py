@@ -191,14 +191,14 @@ def _maker(entry: Entry, folder: Path) -> Maker:
 
 def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None]]]:
     """Yield the promises of a maker's roles, each with the function that checks it."""
-    yield "the maker heeds attributes of nodules", partial(_heeds, maker)
+    yield "the attributes that the maker uses are those of nodules", partial(_heeds, maker)
     if entry.roles & {"makes patches", "makes shapes"}:
         generator = cast(Generator, maker)
         yield "samples are what the contract says", partial(_samples, generator)
         yield "a nodule has the diameter of its mask", partial(_diameters, generator)
         yield "the same seed gives the same bytes, and another seed others", partial(_seeds, generator)
         yield "sample i does not depend on how many are made", partial(_numbers, generator)
-        yield "an attribute that it does not heed is refused by the call of sample", partial(_unheeded, generator)
+        yield "an attribute that it does not use is refused by the call of sample", partial(_unheeded, generator)
         yield "a patch without a nodule is made or refused as makes_empty says", partial(_empty, generator)
     if "makes scans" in entry.roles:
         yield "scan i of a seed is the same whenever it is made", partial(_scans, cast(Streams, maker))

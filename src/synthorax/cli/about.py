@@ -9,6 +9,7 @@ from typing import Any
 from synthorax import api
 from synthorax.cli.options import Json
 from synthorax.errors import InputError
+from synthorax.hub import has_role
 from synthorax.makers import Role
 from synthorax.registry import registry
 from synthorax.screen import say, warn
@@ -50,7 +51,7 @@ def info(
 
 VERBS_OF_ROLES: dict[Role, tuple[str, ...]] = {
     "makes shapes": ("sample",),
-    "makes patches": ("sample", "inject"),
+    "makes patches": ("sample",),
     "makes scans": ("sample",),
     "injects": ("inject",),
     "erases": ("erase",),
@@ -77,8 +78,10 @@ def models(*, json: Json = False) -> None:
     if not found:
         say("no model is bundled; `synthorax train` makes one")
     for model in found:
-        name, roles = model["name"], registry()[model["system"]].roles
-        verbs = dict.fromkeys(verb for role in VERBS_OF_ROLES if role in roles for verb in VERBS_OF_ROLES[role])
+        name, entry = model["name"], registry()[model["system"]]
+        verbs = dict.fromkeys(
+            verb for role, using in VERBS_OF_ROLES.items() if has_role(entry.roles, (role,)) for verb in using
+        )
         figures = "measured, see its card" if model["figures"] else "not measured yet"
         say(f"{name}: {model['what']}")
         say(f"  {', '.join(verbs) or 'for studies'}; {model['mb']:.1f} MB; {figures}")

@@ -64,21 +64,22 @@ class Attributes:
         return {name: _rating(name, value, RATING_WORDS.get(name, {})) for name, value in given.items()}
 
 
-def kinds_for_help(arguments: Sequence[str], find: Callable[[], Sequence[Maker]]) -> dict[str, Any]:
-    """Return annotations of a verb's parameters with which `--help` hides the attributes that a maker does not take.
+def asks_help(arguments: Sequence[str]) -> bool:
+    """Return whether the words of a command line have a flag that shows a verb's help."""
+    return not HELP.isdisjoint(arguments)
 
-    The verb reads the hidden flags all the same, so that their error names the maker. Without `--help` nothing is
-    annotated.
+
+def kinds_taken(find: Callable[[], Sequence[Maker]]) -> dict[str, Any]:
+    """Return annotations of a verb's parameters that hide the flags of the attributes that a maker does not take.
+
+    The verb reads the hidden flags all the same, so that their error names the maker.
 
     Args:
-        arguments: words of the command line.
         find: loads the makers; of several, those attributes are shown that all of them take.
     """
-    if HELP.isdisjoint(arguments):
-        return {}
     try:
         makers = find()
-    except InputError:  # the verb raises it too, if it is called without --help
+    except InputError:  # the verb raises it too
         return {}
     if not makers:
         return {}

@@ -12,11 +12,13 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from pydantic import create_model
 
+from synthorax.api.edit_requests import recorded_options
+from synthorax.cli.attributes import asks_help
 from synthorax.cli.flags import value_of, with_options
 from synthorax.cli.options import FOLDER_FLAGS, NODULE_FLAGS, parse_places
 from synthorax.editing.cases import EditedFolder
 from synthorax.errors import InputError
-from synthorax.hub import able, system_of, who
+from synthorax.hub import system_of, who
 from synthorax.io.atomic import claiming
 from synthorax.io.mappings import read_mapping
 from synthorax.io.scans import Scan, read_scan
@@ -67,30 +69,36 @@ def with_method(
     arguments: Sequence[str],
     role: Role,
     default: str = "",
-    kinds: Mapping[str, Any] | None = None,
+    taken: Callable[[], Mapping[str, Any]] = dict,
 ) -> Callable[..., int]:
     """Return a verb with the flags of the method that its arguments name after `--with`.
 
-    With several methods, the verb has the flags that are common to all of them. With an unknown method it has none of
-    them, and raises its error when it runs.
+    With several methods, the verb has the flags that are common to all of them.
 
     Args:
         verb: `inject` or `erase`, with a keyword parameter `options`.
         arguments: arguments after the verb.
         role: role that a method of this verb has.
         default: method if the arguments name none.
-        kinds: annotations of further parameters that depend on the methods, by name.
+        taken: finds annotations of further parameters that depend on the methods, by name; called for the verb's
+            help, and for the error about a flag that does not exist.
+
+    Raises:
+        InputError: there is no such method, or it does not have the role.
     """
-    named = value_of("--with", arguments, default)
-    methods = named_methods(named)
-    if not methods or not all(one in able((role,)) or Path(one).exists() for one in methods):
-        return with_options(verb, Options, named or "a method")
+    methods = named_methods(value_of("--with", arguments, default))
+    if not methods:
+        return with_options(verb, Options, "a method")
+    for one in methods:
+        recorded_options(one, role, {})
     entries = [system_of(one) for one in methods]
-    if len(entries) == 1:
-        return with_options(
-            verb, entries[0].options, entries[0].name, epilogue=_others(role, entries[0].name), kinds=kinds
-        )
-    return with_options(verb, _shared([entry.options for entry in entries]), " and ".join(methods), kinds=kinds)
+    kinds = taken() if asks_help(arguments) else {}
+    if len(entries) > 1:
+        shared = _shared([entry.options for entry in entries])
+        return with_options(verb, shared, " and ".join(methods), kinds=kinds, taken=taken)
+    (entry,) = entries
+    others = _others(role, entry.name)
+    return with_options(verb, entry.options, entry.name, epilogue=others, kinds=kinds, taken=taken)
 
 
 def named_methods(text: str) -> list[str]:

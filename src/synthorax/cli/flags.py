@@ -32,6 +32,7 @@ def with_options(
     *,
     epilogue: str = "",
     kinds: Mapping[str, Any] | None = None,
+    taken: Callable[[], Mapping[str, Any]] = dict,
 ) -> Callable[..., Any]:
     """Return a verb that has one flag for each field of a class of options, in place of its parameter `options`.
 
@@ -41,6 +42,8 @@ def with_options(
         system: name of the system that the options belong to.
         epilogue: text at the end of the verb's help.
         kinds: annotations of further parameters that depend on the system, by name.
+        taken: finds such annotations, too slowly for every call, by which an error leaves out the flags that the
+            system's makers refuse.
 
     Returns:
         The verb, with `epilogue`, and with `takes(flag)`, which gives the error for a flag that does not exist.
@@ -55,15 +58,24 @@ def with_options(
     group = Group(f"Options of {system}", sort_key=OF_SYSTEM)
     own: Any = Annotated[Optional[_typed(options)], Parameter(name="*", group=group)]  # noqa: UP045
     signature = inspect.signature(verb, eval_str=True)
-    annotations = {**(kinds or {}), OPTIONS: own}
-    parameters = [
-        each.replace(annotation=annotations.get(each.name, each.annotation))
-        for each in signature.parameters.values()
-        if each.name != OPTIONS or options.model_fields
-    ]
+
+    def annotated(kinds: Mapping[str, Any]) -> list[inspect.Parameter]:
+        annotations = {**kinds, OPTIONS: own}
+        return [
+            each.replace(annotation=annotations.get(each.name, each.annotation))
+            for each in signature.parameters.values()
+            if each.name != OPTIONS or options.model_fields
+        ]
+
+    def refusal(flag: str) -> str:
+        return (
+            f"{flag}: {system} has no such option; it takes {_flags(annotated({**(kinds or {}), **taken()}), options)}"
+        )
+
+    parameters = annotated(kinds or {})
     chosen.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     chosen.__annotations__ = {each.name: each.annotation for each in parameters}
-    chosen.takes = lambda flag: f"{flag}: {system} has no such option; it takes {_flags(parameters, options)}"  # type: ignore[attr-defined]
+    chosen.takes = refusal  # type: ignore[attr-defined]
     chosen.epilogue = epilogue  # type: ignore[attr-defined]
     return chosen
 
@@ -103,8 +115,8 @@ def _flags(parameters: Sequence[inspect.Parameter], options: type[Options]) -> s
 
 
 def _named(parameter: inspect.Parameter) -> list[str]:
-    """Return the flags of a parameter: one by its name or alias, or one for each field of a dataclass."""
-    if parameter.name == OPTIONS:
+    """Return the shown flags of a parameter: one by its name or alias, or one for each field of a dataclass."""
+    if parameter.name == OPTIONS or not _is_shown(parameter.annotation):
         return []
     group = next((part for part in get_args(parameter.annotation) if is_dataclass(part)), None)
     if group is not None:
@@ -115,12 +127,20 @@ def _named(parameter: inspect.Parameter) -> list[str]:
 
 
 def _of_group(group: Any) -> list[str]:
-    """Return the flags of a dataclass's fields, by the fields' names or the names in their annotations."""
+    """Return the shown flags of a dataclass's fields, by the fields' names or the names in their annotations."""
     names = []
     for name, kind in get_type_hints(group, include_extras=True).items():
+        if not _is_shown(kind):
+            continue
         marks = [mark.name for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, Parameter)]
         names.append(next((each for mark in marks for each in mark or ()), f"--{name.replace('_', '-')}"))
     return names
+
+
+def _is_shown(kind: Any) -> bool:
+    """Return whether `--help` shows a flag of this annotation."""
+    marks = [mark for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, Parameter)]
+    return all(mark.show is not False for mark in marks)
 
 
 def _typed(options: type[Options]) -> type[Options]:

@@ -18,7 +18,7 @@ from synthorax.api.edit_requests import (
     recorded_options,
 )
 from synthorax.api.folders import holds_scans
-from synthorax.cli.attributes import Attributes, kinds_for_help
+from synthorax.cli.attributes import Attributes, kinds_taken
 from synthorax.cli.editing import (
     OF_A_FOLDER,
     OfFolder,
@@ -59,7 +59,7 @@ def verb(arguments: Sequence[str]) -> Callable[..., int]:
     def makers() -> list[Method]:
         return [method_of(one, "injects", {}) for one in named_methods(value_of("--with", arguments, RENDER))]
 
-    return with_method(inject, arguments, "injects", RENDER, kinds_for_help(arguments, makers))
+    return with_method(inject, arguments, "injects", RENDER, lambda: kinds_taken(makers))
 
 
 def inject(

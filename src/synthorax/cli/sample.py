@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from synthorax import api
 from synthorax.api.sampling import generator_of
-from synthorax.cli.attributes import Attributes, kinds_for_help
+from synthorax.cli.attributes import Attributes, asks_help, kinds_taken
 from synthorax.cli.flags import with_options
 from synthorax.cli.options import COMPUTING_FLAGS, NODULE_FLAGS, OUTPUT_FLAGS, Cluster, Device, Out, Overwrite, Seed
 from synthorax.errors import InputError
@@ -32,8 +32,11 @@ def verb(arguments: Sequence[str]) -> Callable[..., None]:
     entry = system_of(model)
     if SCANS in entry.roles:
         return with_options(sample_scans, entry.options, entry.name)
-    kinds = kinds_for_help(arguments, lambda: [generator_of(model)])
-    return with_options(sample, entry.options, entry.name, kinds=kinds)
+
+    def taken() -> dict[str, Any]:
+        return kinds_taken(lambda: [generator_of(model)])
+
+    return with_options(sample, entry.options, entry.name, kinds=taken() if asks_help(arguments) else {}, taken=taken)
 
 
 def _model_of(arguments: Sequence[str]) -> str | None:

@@ -107,7 +107,7 @@ def test_outlines_of_readers_are_told_of_in_the_lineage(painter):
     [
         ((NONE, NONE), {}, "nodules: found 2 in one volume"),
         ((NoduleAttributes(diameter_mm=40.0),), {}, "diameter: found 40 mm"),
-        ((NoduleAttributes(texture=3.0),), {}, "which translation does not heed"),
+        ((NoduleAttributes(texture=3.0),), {}, "which translation does not use"),
         ((NONE,), {"shapes": "ac-wgan"}, "expected one that makes shapes"),
     ],
 )

@@ -112,7 +112,7 @@ const auto = (count, site) => changing("inject",
 function compare(kind) {
   if (!scan) return tell("Open a scan first.");
   if (kind === "classes" && !forms.heeds("malignancy")) {
-    return tell(`${forms.recipe().method} does not heed malignancy; choose a method that does.`);
+    return tell(`${forms.recipe().method} does not use malignancy; choose a method that does.`);
   }
   const sheet = triesOf(kind, forms.recipe(), forms.methods);
   return showSheet(scan, viewer.voxel, forms.diameterMm, sheet, viewer.window, (recipe) => put(recipe));
