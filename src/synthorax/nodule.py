@@ -115,6 +115,37 @@ def _agreed(name: str, values: Sequence[float]) -> float:
     return float(max(sorted(set(values)), key=lambda kind: (values.count(kind), kind == ORDINARY_KIND[name])))
 
 
+def rating_number(name: str, text: str) -> float:
+    """Return the number of a rating that is given as a word (`RATING_WORDS`) or as a number.
+
+    Args:
+        name: name of the rating (`RATINGS`).
+        text: the word, in capitals or not, or the number.
+
+    Raises:
+        InputError: the text is neither; lists the words. Whether the number is on the rating's scale is not checked.
+
+    >>> rating_number("texture", "part-solid"), rating_number("spiculation", "4.5")
+    (3.0, 4.5)
+    """
+    words = RATING_WORDS.get(name, {})
+    try:
+        return words[text.lower()] if text.lower() in words else float(text)
+    except ValueError:
+        raise InputError(name, repr(text), rating_values(name)) from None
+
+
+def rating_values(name: str) -> str:
+    """Return the words and numbers of a rating in words, for errors.
+
+    >>> rating_values("texture")
+    'ground-glass, part-solid, solid, or 1 to 5'
+    """
+    scale = f"1 to {MOST_RATING[name]}"
+    number = f"a whole number from {scale}" if name in ORDINARY_KIND else scale
+    return ", ".join([*RATING_WORDS[name], f"or {number}"]) if name in RATING_WORDS else number
+
+
 def check_attributes(attributes: NoduleAttributes) -> None:
     """Refuse ratings outside LIDC's scales.
 

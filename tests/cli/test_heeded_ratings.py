@@ -8,6 +8,7 @@ import synthorax as sx
 from synthorax.cli import main
 from synthorax.errors import InputError
 from synthorax.hub import able
+from synthorax.nodule import RATINGS, rating_values
 from tests.helpers.toy_makers import Dots
 
 REFUSED = (
@@ -78,3 +79,16 @@ def test_models_help_and_verbs_agree_on_who_injects_and_who_erases(capsys):
                     assert main([verb, "scan.nii", "--with", name, *more]) == 2
                     said = capsys.readouterr().err
                     assert said.startswith(f"synthorax: method: found {name!r}; expected one that {role}: "), said
+
+
+@pytest.mark.parametrize("name", RATINGS)
+def test_a_rating_has_one_value_for_all_nodules_and_a_plan_has_different_ones(name, capsys):
+    flag = "--" + name.replace("_", "-")
+    assert main(["inject", "scan.nii", "--auto", "2", "--diameter", "8", flag, "1,3", "--out", "out"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"synthorax: {flag}: found '1,3'; expected ")
+    assert said.endswith("; one value for all nodules; for different ones use --plan\n")
+    assert main(["sample", "ac-wgan", flag, "1,3", "--out", "out"]) == 2
+    assert capsys.readouterr().err.endswith("; one value for all nodules\n")
+    assert main(["sample", "ac-wgan", flag, "many", "--out", "out"]) == 2
+    assert capsys.readouterr().err == f"synthorax: {flag}: found 'many'; expected {rating_values(name)}\n"

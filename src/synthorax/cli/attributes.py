@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Annotated, Any, get_type_hints
 
@@ -11,10 +11,12 @@ from cyclopts import Parameter
 from synthorax.cli.options import RATING_FLAGS
 from synthorax.errors import InputError
 from synthorax.makers import Maker
-from synthorax.nodule import MOST_RATING, ORDINARY_KIND, RATING_WORDS
+from synthorax.nodule import NoduleAttributes, check_attributes, rating_number, rating_values
 
 HELP = frozenset({"--help", "-h"})
 """Flags that show a verb's help."""
+ONE_FOR_ALL = "one value for all nodules"
+"""What the error for several values of a rating's flag says."""
 
 
 @Parameter(name="*", group=RATING_FLAGS)
@@ -47,21 +49,24 @@ class Attributes:
     texture: str | None = None
     calcification: str | None = None
     internal_structure: str | None = None
-    spiculation: float | None = None
-    lobulation: float | None = None
-    sphericity: float | None = None
-    margin: float | None = None
-    subtlety: float | None = None
-    malignancy: float | None = None
+    spiculation: str | None = None
+    lobulation: str | None = None
+    sphericity: str | None = None
+    margin: str | None = None
+    subtlety: str | None = None
+    malignancy: str | None = None
 
-    def given(self) -> dict[str, float]:
+    def given(self, several: str = ONE_FOR_ALL) -> dict[str, float]:
         """Return the ratings that were given, by name.
+
+        Args:
+            several: what an error adds if a flag has several values.
 
         Raises:
             InputError: the rating does not have this word or number.
         """
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        return {name: _rating(name, value, RATING_WORDS.get(name, {})) for name, value in given.items()}
+        given = {name: text for name, text in vars(self).items() if text is not None}
+        return {name: _rating(name, text, several) for name, text in given.items()}
 
 
 def asks_help(arguments: Sequence[str]) -> bool:
@@ -104,15 +109,18 @@ def _ratings_shown(names: frozenset[str]) -> type[Attributes]:
     return Parameter(name="*", group=RATING_FLAGS)(made)
 
 
-def _rating(name: str, value: str | float, words: Mapping[str, float]) -> float:
-    """Return the number of a rating that is given as a word or a number."""
-    most = MOST_RATING[name]
+def _rating(name: str, text: str, several: str) -> float:
+    """Return the number of a rating that is given as a word or a number.
+
+    Args:
+        name: name of the rating.
+        text: value of the flag.
+        several: what an error adds if the flag has several values.
+    """
     try:
-        rating = words[str(value)] if value in words else float(value)
-    except ValueError:
-        rating = 0.0
-    if not 1 <= rating <= most or (name in ORDINARY_KIND and rating != round(rating)):
-        number = f"a whole number from 1 to {most}" if name in ORDINARY_KIND else f"1 to {most}"
-        expected = ", ".join([*words, f"or {number}" if words else number])
-        raise InputError("--" + name.replace("_", "-"), repr(value), expected)
+        rating = rating_number(name, text)
+        check_attributes(NoduleAttributes(**{name: rating}))
+    except InputError as error:
+        expected = rating_values(name) + (f"; {several}" if "," in text else "")
+        raise InputError("--" + name.replace("_", "-"), repr(text), expected) from error
     return rating

@@ -18,7 +18,7 @@ from synthorax.api.edit_requests import (
     recorded_options,
 )
 from synthorax.api.folders import holds_scans
-from synthorax.cli.attributes import Attributes, kinds_taken
+from synthorax.cli.attributes import ONE_FOR_ALL, Attributes, kinds_taken
 from synthorax.cli.editing import (
     OF_A_FOLDER,
     OfFolder,
@@ -143,7 +143,7 @@ def inject(
     json
         Print the nodules as JSON.
     """
-    given = NoduleAttributes(**(attributes or Attributes()).given())
+    given = NoduleAttributes(**(attributes or Attributes()).given(f"{ONE_FOR_ALL}; for different ones use --plan"))
     diameters = parse_numbers(diameter, "--diameter", DIAMETERS, count=None) if diameter else ()
     if plan is None and outlines is None and not diameters and auto != LIDC_AUTO:
         raise InputError("--diameter", "none", f"{DIAMETERS}; only --auto lidc, --plan and --outlines need none")
