@@ -135,6 +135,18 @@ def rating_number(name: str, text: str) -> float:
         raise InputError(name, repr(text), rating_values(name)) from None
 
 
+def reader_ratings(name: str, cell: str) -> tuple[float, ...]:
+    """Return the ratings in a cell of a table: of one reader, or of several with spaces or semicolons between them.
+
+    Raises:
+        InputError: a word or number is not a rating, as of `rating_number`.
+
+    >>> reader_ratings("texture", "solid part-solid 4")
+    (5.0, 3.0, 4.0)
+    """
+    return tuple(rating_number(name, part) for part in cell.replace(";", " ").split())
+
+
 def rating_values(name: str) -> str:
     """Return the words and numbers of a rating in words, for errors.
 

@@ -9,6 +9,7 @@ import pytest
 
 import synthorax as sx
 from synthorax.annotations.lidc_draws import draw_lidc_diameters
+from synthorax.annotations.nodule_table import read_nodule_table
 from synthorax.cli import main
 from synthorax.editing.learned import Learned
 from synthorax.editing.plan import AskedNodule, Request
@@ -17,7 +18,7 @@ from synthorax.errors import InputError
 from synthorax.io.images import read_image, write_image
 from synthorax.io.tables import read_table, write_table
 from synthorax.makers import Filled, Lineage
-from synthorax.nodule import NoduleAttributes
+from synthorax.nodule import RATING_WORDS, NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.provenance import patient_key
 from tests.helpers.balls import ball_mask
@@ -162,6 +163,27 @@ def test_a_drawn_nodule_that_the_method_cannot_make_is_a_note(chest, monkeypatch
     made = sx.inject(chest, Ball(most_mm=30), auto="lidc")
     assert len(made.nodules) == 1
     assert "a nodule of 31.0 mm, drawn from LIDC-IDRI, is left out: diameter: found 31 mm" in made.notes[0]
+
+
+@pytest.mark.parametrize("name", sorted(RATING_WORDS))
+def test_a_table_takes_the_words_of_the_ratings_that_the_flags_take(name, tmp_path):
+    words = RATING_WORDS[name]
+    table = tmp_path / "plan.csv"
+    table.write_text(f"diameter_mm,{name}\n" + "".join(f"8,{word}\n" for word in [*words, "2"]))
+    (planned,) = read_plan(table).values()
+    assert [getattr(one.attributes, name) for one in planned] == [*words.values(), 2.0]
+    table.write_text(f"diameter_mm,{name}\n8,1\n8,glassy\n")
+    with pytest.raises(InputError) as told:
+        read_plan(table)
+    said = f"{table}, line 3, {name}: found 'glassy'; expected {', '.join(words)}, or "
+    assert str(told.value).startswith(said)
+    nodules = tmp_path / "nodules.csv"
+    nodules.write_text(f"image,mask,{name}\nct.nii.gz,m.nii.gz,{next(iter(words))}\n")
+    (image,) = read_nodule_table(nodules)
+    assert getattr(image.nodules[0].attributes, name) == next(iter(words.values()))
+    nodules.write_text(f"image,mask,{name}\nct.nii.gz,m.nii.gz,glassy\n")
+    with pytest.raises(InputError, match=f"line 2: {name} 'glassy', neither {', '.join(words)} nor numbers from 1"):
+        read_nodule_table(nodules)
 
 
 def test_several_methods_fill_the_same_sites_in_folders_of_their_own_under_one_table(chest, tmp_path):

@@ -8,7 +8,7 @@
     patient_id    the unit of splits; if missing, the image's folder or name stands for the patient
     split         train, val or test; may be missing
     malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), one number, or one for each reader: `4 3 5`; may be
-                  missing
+                  missing; those of kinds also as words (`nodule.RATING_WORDS`), such as ground-glass
 
 An image without nodules has one row with neither mask nor centre. Other columns are kept as text.
 """
@@ -25,7 +25,15 @@ import numpy as np
 
 from synthorax.errors import InputError
 from synthorax.io.tables import read_table
-from synthorax.nodule import MOST_RATING, RATINGS, Nodule, NoduleAttributes, agreed_ratings
+from synthorax.nodule import (
+    MOST_RATING,
+    RATING_WORDS,
+    RATINGS,
+    Nodule,
+    NoduleAttributes,
+    agreed_ratings,
+    reader_ratings,
+)
 
 NODULE_TABLE = "nodules.csv"
 """Name of the table in a folder of images."""
@@ -185,11 +193,12 @@ def _number(row: dict[str, str], name: str) -> float | None:
 
 
 def _ratings(name: str, text: str) -> tuple[float, ...]:
-    most = MOST_RATING[name]
+    most, words = MOST_RATING[name], RATING_WORDS.get(name, {})
     try:
-        given = [float(part) for part in text.replace(";", " ").split()]
-    except ValueError:
-        given = [np.nan]
+        given = reader_ratings(name, text)
+    except InputError:
+        given = (np.nan,)
     if not all(1 <= value <= most for value in given):
-        raise ValueError(f"{name} {text!r}, not numbers from 1 to {most}")
-    return tuple(given)
+        either = f"neither {', '.join(words)} nor" if words else "not"
+        raise ValueError(f"{name} {text!r}, {either} numbers from 1 to {most}")
+    return given

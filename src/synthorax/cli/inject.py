@@ -113,7 +113,7 @@ def inject(
     plan
         CSV file with one row for each nodule, instead of flags for places, number, diameters and ratings: diameter_mm,
         and optionally image (the path below a folder of scans), center_x_mm, center_y_mm, center_z_mm, LIDC's ratings
-        and method.
+        (numbers, or the words of the flags) and method.
     outlines
         Mask on the scan's grid, instead of --plan and the flags for places and diameters: each label becomes a nodule
         with exactly these voxels. Only for methods that take outlines, such as flow, class-aware and injector.

@@ -231,7 +231,8 @@ def patches(
     - patient_id: patient of the image; if the column is missing, --patient-from finds the patients.
     - split: train, val or test; if the column is missing, --split sets the shares.
     - malignancy, texture, spiculation, lobulation, sphericity, margin, calcification, subtlety, internal_structure:
-      LIDC's ratings, one number, or one for each reader with spaces between them; optional.
+      LIDC's ratings, one number, or one for each reader with spaces between them, or words such as ground-glass;
+      optional.
 
     A row with neither mask nor centre is an image without a nodule. Other columns are kept.
 

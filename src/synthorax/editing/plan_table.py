@@ -4,7 +4,8 @@
                   series; not needed for one scan
     center_x_mm, center_y_mm, center_z_mm   world millimetres, LPS; if empty, a place is found
     diameter_mm   longest chord in a slice
-    malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), one number, or one for each reader; may be missing
+    malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), one number, or one for each reader; may be missing;
+                  those of kinds also as words (`nodule.RATING_WORDS`), such as ground-glass
     method        name or run folder of the method that makes it; if empty, the method of the call
 
 Other columns of a `nodules.csv` are ignored, so that its nodules can be made again by another method.
@@ -20,7 +21,7 @@ from synthorax.annotations.nodule_table import CENTER, KNOWN
 from synthorax.editing.plan import AskedNodule
 from synthorax.errors import InputError
 from synthorax.io.tables import read_table
-from synthorax.nodule import RATINGS, NoduleAttributes, agreed_ratings
+from synthorax.nodule import RATINGS, NoduleAttributes, agreed_ratings, reader_ratings
 
 PLAN_COLUMNS = ("image", *CENTER, "diameter_mm", *RATINGS, "method")
 OF_NODULE_TABLES = frozenset({*KNOWN, "wanted_diameter_mm", "shape_origin", "visible"})
@@ -34,7 +35,8 @@ def read_plan(path: Path) -> dict[str, tuple[AskedNodule, ...]]:
         The text of the column `image`, or an empty text without this column, to the nodules in the order of rows.
 
     Raises:
-        InputError: a column is unknown, a diameter is missing, or a value is not a number; the error names the line.
+        InputError: a column is unknown, a diameter is missing, or a value is neither a number nor a word of its rating;
+            the error names the line.
     """
     rows = read_table(path)
     expected = f"columns of a plan: {', '.join(PLAN_COLUMNS)}"
@@ -49,6 +51,8 @@ def read_plan(path: Path) -> dict[str, tuple[AskedNodule, ...]]:
             found[row.get("image", "").strip()].append(replace(_asked(row), row=f"{path.name}, line {line}"))
         except ValueError as error:
             raise InputError(path, f"line {line}: {error}", "numbers, and three of them for a place") from error
+        except InputError as error:
+            raise InputError(f"{path}, line {line}, {error.args[0]}", *error.args[1:]) from error
     if len(found) > 1 and "" in found:
         raise InputError(path, "a row without image", "an image in each row, or no such column")
     return {image: tuple(nodules) for image, nodules in found.items()}
@@ -59,19 +63,13 @@ def _asked(row: dict[str, str]) -> AskedNodule:
 
     Raises:
         ValueError: a value is missing or not a number.
+        InputError: a rating is neither a number nor one of its words.
     """
 
     def number(name: str) -> float | None:
         text = row.get(name, "").strip()
         try:
             return float(text) if text else None
-        except ValueError:
-            raise ValueError(f"{name} {text!r}") from None
-
-    def numbers(name: str) -> list[float]:
-        text = row.get(name, "").strip()
-        try:
-            return [float(part) for part in text.replace(";", " ").split()]
         except ValueError:
             raise ValueError(f"{name} {text!r}") from None
 
@@ -82,6 +80,6 @@ def _asked(row: dict[str, str]) -> AskedNodule:
     given = sum(c is not None for c in (x, y, z))
     if given not in (0, 3):
         raise ValueError(f"a centre of {given} numbers")
-    ratings = agreed_ratings({name: readers for name in RATINGS if (readers := numbers(name))})
+    ratings = agreed_ratings({name: rated for name in RATINGS if (rated := reader_ratings(name, row.get(name, "")))})
     place = None if x is None or y is None or z is None else (x, y, z)
     return AskedNodule(diameter, NoduleAttributes(**ratings), place, row.get("method", "").strip())
