@@ -120,6 +120,7 @@ def _maker(what: str | Path | Model | Maker, options: Options | None, device: st
 
 def with_makers(options: Options) -> Options:
     """Return the options with each model that an option names (`makers.Names`) replaced by the model's maker."""
+    from synthorax.io.contents import what_is
     from synthorax.io.images import is_image
 
     found = {}
@@ -128,6 +129,8 @@ def with_makers(options: Options) -> Options:
         is_model = isinstance(value, Model) or (isinstance(value, str | Path) and not is_image(Path(value)))
         for mark in field.metadata:
             if isinstance(mark, Names) and is_model and value not in mark.words:
+                if isinstance(value, str | Path) and (kind := what_is(Path(value))):
+                    raise InputError(value, kind, f"a mask image, or a model that {mark.role}")
                 found[name] = find(value, mark.role)
     return options.model_copy(update=found)
 

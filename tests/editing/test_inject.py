@@ -1,6 +1,7 @@
 """Nodules added to a scan: what changes, what does not, what is refused, and the files that are written."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from synthorax.errors import InputError
 from synthorax.geometry import orient
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
+from synthorax.io.label_maps import read_label_map
 from synthorax.io.masks import read_labels_on
 from synthorax.io.scans import read_scan
 from synthorax.makers import Filled, Lineage
@@ -599,3 +601,30 @@ def test_the_manifest_tells_how_to_make_it_again_and_the_table_of_all_nodules(ni
     assert [nodule["label"] for nodule in manifest["nodules"]] == [1, 2, 3]
     sx.prepare("patches", second, tmp_path / "store", workers=1)
     assert len(Store(tmp_path / "store").cases[0].nodules) == 3
+
+
+TEXTS = {"nodules.csv": ("diameter_mm\n8\n", "text"), "a.xml": ("<?xml version='1.0'?><a/>", "an XML file")}
+TEXTS |= {"a.json": ('{"a": 1}', "text that looks like JSON")}
+
+
+@pytest.mark.parametrize("file", TEXTS)
+def test_a_flag_that_takes_a_mask_says_so_of_a_table(file, chest, tmp_path, capsys):
+    content, kind = TEXTS[file]
+    (table := tmp_path / file).write_text(content)
+    write_image(tmp_path / "chest.nii.gz", chest)
+    scan, out = f"{tmp_path}/chest.nii.gz", f"{tmp_path}/out"
+    mask = f"{table}: found {kind}; expected a mask image: NIfTI, MHA, MHD, NRRD, DICOM SEG or RTSTRUCT"
+    for command in (
+        ["inject", scan, "--auto", "1", "--diameter", "8", "--nodules"],
+        ["inject", scan, "--with", "flow", "--outlines"],
+        ["erase", scan, "--nodules"],
+    ):
+        assert main([*command, str(table), "--out", out]) == 2
+        assert capsys.readouterr().err == f"synthorax: {mask}; a table of nodules goes to --plan\n"
+    assert main(["inject", scan, "--auto", "1", "--diameter", "8", "--shapes", str(table), "--out", out]) == 2
+    said = f"{table}: found {kind}; expected a mask image, or a model that makes shapes"
+    assert capsys.readouterr().err == f"synthorax: {said}\n"
+    with pytest.raises(InputError, match=re.escape(mask)):
+        read_labels_on(table, chest)
+    with pytest.raises(InputError, match=f"found {kind}; expected a label map: NIfTI"):
+        read_label_map(table)

@@ -274,7 +274,7 @@ def labels_given(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple
     import numpy as np
 
     from synthorax.io.fractions import as_labels
-    from synthorax.io.masks import Labels, place_labels, read_labels_on
+    from synthorax.io.masks import Labels, check_is_mask, place_labels, read_labels_on
     from synthorax.volume import Volume
 
     name: object = "labels"
@@ -284,6 +284,7 @@ def labels_given(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple
         found = Labels(placed.voxels, (*notes, *placed.notes))
     else:
         name = Path(labels)
+        check_is_mask(name, "a table of nodules goes to --plan")
         found = read_labels_on(name, ct)
     most = np.iinfo(np.uint8).max
     if found.voxels.max() > most:

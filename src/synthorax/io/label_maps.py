@@ -74,11 +74,12 @@ def _of_dicom(path: Path) -> Image:
     """Return the segments of a DICOM SEG on the grid of its own frames."""
     from synthorax.geometry import orient
     from synthorax.io.dicom import is_dicom, read_header
+    from synthorax.io.dicom_bounds import what_else
     from synthorax.io.dicom_masks import list_structures, read_structures
     from synthorax.io.dicom_seg import seg_grid
 
     if not path.is_file() or not is_dicom(path):
-        found = "a folder" if path.is_dir() else "no file" if not path.exists() else "a file of no known kind"
+        found = "a folder" if path.is_dir() else what_else(path) if path.is_file() else "no file"
         raise InputError(path, found, "a label map: NIfTI, MHA, MHD, NRRD or DICOM SEG")
     if str(read_header(path).get("Modality", "")) == "RTSTRUCT":
         raise InputError(path, "an RTSTRUCT, which has contours but no voxels", PLACED_LABELS)

@@ -27,12 +27,37 @@ MOST_OFF = 0.25
 NOTED_OFFSET = 0.05
 """An offset above this, in voxels, gets a note."""
 
+EXPECTED_MASK = "a mask image: NIfTI, MHA, MHD, NRRD, DICOM SEG or RTSTRUCT"
+"""What an error expects in place of a file that is no mask."""
+
 
 class Labels(NamedTuple):
     """The labels of a mask on the voxels of an image [z, y, x], and notes on repairs and on voxels left out."""
 
     voxels: NDArray
     notes: tuple[str, ...] = ()
+
+
+def check_is_mask(path: Path, instead: str = "") -> None:
+    """Refuse a file that is no mask by its content, such as a table.
+
+    Args:
+        path: path of the mask.
+        instead: what the error says after the formats, such as where a table belongs.
+
+    Raises:
+        InputError: there is no such file, or it is neither an image nor DICOM.
+    """
+    if not is_image(path):
+        from synthorax.io.dicom_bounds import (  # importing pydicom takes longer than reading an image
+            is_dicom,
+            what_else,
+        )
+
+        if not path.is_file():
+            raise InputError(path, "a folder" if path.is_dir() else "nothing", EXPECTED_MASK)
+        if not is_dicom(path):
+            raise InputError(path, what_else(path), f"{EXPECTED_MASK}{instead and '; '}{instead}")
 
 
 def read_labels_on(path: Path, ct: Volume) -> Labels:
@@ -49,6 +74,7 @@ def read_labels_on(path: Path, ct: Volume) -> Labels:
     Raises:
         InputError: the file is not a mask, or its grid is not that of the image.
     """
+    check_is_mask(path)
     if not is_image(path):
         from synthorax.io.dicom_masks import read_masks
 

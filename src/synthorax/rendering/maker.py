@@ -8,6 +8,7 @@ from pathlib import Path
 
 from synthorax.annotations.lidc_table import lidc_patients
 from synthorax.errors import InputError
+from synthorax.io.contents import what_is
 from synthorax.io.fractions import as_labels
 from synthorax.io.images import is_image, open_image
 from synthorax.io.limits import read_bounded
@@ -49,7 +50,11 @@ def shape_source(shapes: object, patients: Collection[str] | None = None) -> Sha
         return LidcOutlines(patients)
     if isinstance(shapes, str | Path):
         if not is_image(Path(shapes)):
-            raise InputError(shapes, "a file that is not an image", "a mask, or a model that makes shapes")
+            raise InputError(
+                shapes,
+                what_is(Path(shapes)) or "a file that is not an image",
+                "a mask image, or a model that makes shapes",
+            )
         image = open_image(Path(shapes))
         labels, notes = as_labels(Path(shapes), image.volume.voxels)
         return OneShape(replace(image.volume, voxels=labels > 0), (*image.notes, *notes))
