@@ -111,10 +111,15 @@ def test_an_erased_scan_is_written_without_a_mask_and_is_no_scan_without_nodules
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"at_mm": (0, 0, 0)}, "diameters: found 0; expected 1, or 1, one for each place"),
+        (
+            {"at_mm": (0, 0, 0)},
+            "^diameter_mm is missing; expected a diameter in mm for all places, or one for each",
+        ),
         ({"at_mm": (0, 0, 9000), "diameter_mm": 8}, "expected one in the scan"),
         ({}, "nodules: found no nodule to erase; expected a place and a diameter, or a mask of nodules"),
         ({"at_mm": (0, 0, 0), "diameter_mm": 800}, "expected 1 to 100 mm"),
+        ({"at_mm": (0, 0, 0), "diameter_mm": (8, 9)}, "diameter_mm: found 2 diameters; expected 1 for all, or 1, one"),
+        ({"diameter_mm": 8}, "diameter_mm: found 1 diameter; expected a diameter only with a place, at_mm"),
     ],
 )
 def test_an_erasure_of_nothing_is_refused(ill, asked, said):
@@ -218,3 +223,12 @@ def test_rendering_does_not_erase_and_a_package_that_does_is_named_and_used(ill,
     finally:
         monkeypatch.undo()
         registry.cache_clear()
+
+
+def test_a_missing_diameter_is_named_by_its_flag(capsys):
+    wide = "a diameter in mm for all nodules, or one for each, as in 6,8,12"
+    these = ", of the nodules at these places"
+    assert main(["erase", "scan.nii", "--at=-70,0,0", "--out", "out"]) == 2
+    assert capsys.readouterr().err == f"synthorax: --diameter is missing; expected {wide}{these}\n"
+    assert main(["inject", "scan.nii", "--at=-70,0,0", "--out", "out"]) == 2
+    assert capsys.readouterr().err.startswith(f"synthorax: --diameter is missing; expected {wide}")

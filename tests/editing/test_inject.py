@@ -280,8 +280,10 @@ def test_a_diameter_that_no_nodule_has_is_refused(ct, diameter):
 
 
 def test_as_many_diameters_as_nodules(ct):
-    with pytest.raises(InputError, match="expected 1, or 2"):
+    with pytest.raises(InputError, match="diameter_mm: found 3 diameters; expected 1 for all, or 2, one for each"):
         sx.inject(ct, auto=2, diameter_mm=(4, 5, 6))
+    with pytest.raises(InputError, match=r"^diameter_mm is missing; expected a diameter in mm for all nodules"):
+        sx.inject(ct, auto=2)
     made = sx.inject(ct, auto=2, diameter_mm=(6, 14), seed=1)
     small, large = (nodule.attributes.diameter_mm for nodule in made.nodules)
     assert small < 10 < large

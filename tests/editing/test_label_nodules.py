@@ -127,7 +127,7 @@ def test_a_map_without_lungs_takes_no_nodule(own):
 
 @pytest.mark.parametrize(
     ("asked", "said"),
-    [((300,), "0 to 255"), ((2, 4.0, 5.0, 6.0), "diameters: found 3"), ((1, 0.1), "1 to 100 mm")],
+    [((300,), "0 to 255"), ((2, 4.0, 5.0, 6.0), "diameter_mm: found 3 diameters"), ((1, 0.1), "1 to 100 mm")],
 )
 def test_numbers_and_diameters_that_there_are_not_are_refused(asked, said):
     with pytest.raises(InputError, match=said):

@@ -26,7 +26,6 @@ from synthorax.api.edit_requests import (
     request_of,
 )
 from synthorax.api.known_nodules import KnownNodules, ball_of, known_nodules
-from synthorax.errors import InputError
 from synthorax.makers import as_recorded
 
 if TYPE_CHECKING:
@@ -193,7 +192,7 @@ def erase(
     from synthorax import hub
     from synthorax.anatomy.placement import Ball
     from synthorax.editing.erase import Unwanted
-    from synthorax.editing.plan import check_diameters
+    from synthorax.editing.plan import check_count_of_diameters, check_diameters
     from synthorax.editing.scan import erase_scan
     from synthorax.io.atomic import check_folder_is_free
 
@@ -203,8 +202,7 @@ def erase(
     points = points_of(at_mm)
     diameters = one_or_several(diameter_mm)
     check_diameters(diameters)
-    if len(diameters) not in ({1, len(points)} if points else {0}):
-        raise InputError("diameters", str(len(diameters)), f"1, or {len(points)}, one for each place")
+    check_count_of_diameters(diameters, len(points), "place", "a diameter only with a place, at_mm")
     planned = () if plan is None else planned_balls(planned_of_one_scan(Path(plan)))
     chosen = method_of(method, "erases", options, device)
     source = as_patients(read_scan_given(scan, series, force), patient, keep_identity)

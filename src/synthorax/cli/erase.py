@@ -24,6 +24,7 @@ from synthorax.cli.options import (
     Seed,
     parse_numbers,
 )
+from synthorax.errors import NOT_GIVEN, InputError
 from synthorax.hub import default
 from synthorax.makers import Options
 from synthorax.screen import say, warn
@@ -113,6 +114,10 @@ def erase(
         refuse_given({"--patient": patient}, "a folder of several scans", OF_A_FOLDER)
         return tell_folder(api.erase_folder(scan, out, method, **shared, **vars(of_folder)), json)
     of_folder.check_not_given()
+    if (at or voxel) and not diameters:
+        raise InputError("--diameter", NOT_GIVEN, f"{DIAMETERS}, of the nodules at these places")
+    if diameters and not (at or voxel):
+        raise InputError("--diameter", f"{diameter} without a place", "--diameter together with --at or --voxel")
     beside = (nodules, plan, *own.values())
     with scan_to_edit(
         scan, out, beside=beside, at=at, voxel=voxel, series=series, force=force, overwrite=overwrite

@@ -44,7 +44,7 @@ from synthorax.cli.options import (
 )
 from synthorax.cli.placing import Placing
 from synthorax.editing.plan import LIDC_AUTO
-from synthorax.errors import InputError
+from synthorax.errors import NOT_GIVEN, InputError
 from synthorax.makers import Method, Options
 from synthorax.nodule import NoduleAttributes
 from synthorax.screen import say, warn
@@ -146,7 +146,7 @@ def inject(
     given = NoduleAttributes(**(attributes or Attributes()).given(f"{ONE_FOR_ALL}; for different ones use --plan"))
     diameters = parse_numbers(diameter, "--diameter", DIAMETERS, count=None) if diameter else ()
     if plan is None and outlines is None and not diameters and auto != LIDC_AUTO:
-        raise InputError("--diameter", "none", f"{DIAMETERS}; only --auto lidc, --plan and --outlines need none")
+        raise InputError("--diameter", NOT_GIVEN, f"{DIAMETERS}; only --auto lidc, --plan and --outlines need none")
     own = options.given() if options else {}
     methods = named_methods(method)
     for one in methods:

@@ -14,7 +14,7 @@ from synthorax.anatomy.morphology import closed, dilated
 from synthorax.anatomy.placement import Ball, Clearance, Placement, Site
 from synthorax.anatomy.tissue import TissueClass
 from synthorax.editing.inject import MOST_NODULES
-from synthorax.editing.plan import NODULE_DIAMETER_MM, ball_around
+from synthorax.editing.plan import NODULE_DIAMETER_MM, ball_around, check_count_of_diameters
 from synthorax.editing.window import MASK_WALL_MM
 from synthorax.errors import InputError
 from synthorax.geometry import crop
@@ -81,8 +81,8 @@ class WantedNodules:
         low, high = NODULE_DIAMETER_MM
         if wrong := [mm for mm in self.diameters_mm if not low <= mm <= high]:
             raise InputError("diameter", f"{wrong[0]:g} mm", f"{low:g} to {high:g} mm")
-        if len(self.diameters_mm) not in {0, 1, self.count}:
-            raise InputError("diameters", str(len(self.diameters_mm)), f"1, or {self.count}, one for each nodule")
+        if len(self.diameters_mm) not in {0, 1}:
+            check_count_of_diameters(self.diameters_mm, self.count, "nodule", "none, since no nodule is put in")
 
     def diameter_mm(self, i: int) -> float | None:
         """Return the requested diameter of nodule i, or None."""

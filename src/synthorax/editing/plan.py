@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Literal, get_args
@@ -11,7 +11,7 @@ from synthorax.anatomy.lungs import Lungs, find_lungs
 from synthorax.anatomy.placement import Ball, Clearance, Placement, Site, check_in_scan
 from synthorax.annotations.lidc_draws import draw_lidc_diameters
 from synthorax.editing.inject import MOST_NODULES, Wanted, naming_row
-from synthorax.errors import InputError
+from synthorax.errors import NOT_GIVEN, InputError
 from synthorax.geometry import orient
 from synthorax.nodule import NoduleAttributes, check_attributes
 from synthorax.region import Region, regions_of
@@ -106,9 +106,9 @@ class Request:
                 _check_points([one.point_mm] if one.point_mm else [])
                 check_diameters([one.diameter_mm])
                 check_attributes(one.attributes)
-        if not self.planned and len(self.diameters_mm) not in ({1, count} if count else {0}):
-            expected = f"1, or {count}, one for each nodule" if count else "none, since diameters are drawn with lidc"
-            raise InputError("diameters", str(len(self.diameters_mm)), expected)
+        if not self.planned:
+            drawn = "none, since diameters are drawn with lidc"
+            check_count_of_diameters(self.diameters_mm, count, "nodule", drawn)
 
     @property
     def _stated(self) -> int:
@@ -249,6 +249,27 @@ def check_diameters(diameters_mm: Iterable[float]) -> None:
     for diameter in diameters_mm:
         if not low <= diameter <= high:
             raise InputError("diameter", f"{diameter:g} mm", f"{low:g} to {high:g} mm")
+
+
+def check_count_of_diameters(diameters_mm: Sequence[float], count: int, what: str, none: str) -> None:
+    """Check that there is one diameter for all, or one for each.
+
+    Args:
+        diameters_mm: the diameters.
+        count: number of places or nodules that have them.
+        what: "place" or "nodule".
+        none: what an error expects if `count` is 0.
+
+    Raises:
+        InputError: the diameters are missing, or their number is another one.
+    """
+    given = len(diameters_mm)
+    if given in ({1, count} if count else {0}):
+        return
+    if not given:
+        raise InputError("diameter_mm", NOT_GIVEN, f"a diameter in mm for all {what}s, or one for each {what}")
+    found = f"{given} diameter{'s' * (given > 1)}"
+    raise InputError("diameter_mm", found, f"1 for all, or {count}, one for each {what}" if count else none)
 
 
 def outlined_nodules(outlines: Volume, attributes: NoduleAttributes) -> tuple[AskedNodule, ...]:
