@@ -245,7 +245,7 @@ def test_a_nodule_comes_where_it_was_asked_for(ct, place):
 
 
 def test_places_outside_of_the_lungs_are_refused_with_the_reason(ct, phantom):
-    with pytest.raises(InputError, match="expected one in the lungs"):
+    with pytest.raises(InputError, match=r"expected one in the lungs; --auto finds places, --force takes this one$"):
         sx.inject(ct, at_mm=OFF_THE_BODY, diameter_mm=8)
     far = (0.0, 0.0, 5000.0)
     for force in (False, True):
@@ -630,3 +630,12 @@ def test_a_flag_that_takes_a_mask_says_so_of_a_table(file, chest, tmp_path, caps
         read_labels_on(table, chest)
     with pytest.raises(InputError, match=f"found {kind}; expected a label map: NIfTI"):
         read_label_map(table)
+
+
+@pytest.mark.parametrize("verb", ["inject", "erase"])
+@pytest.mark.parametrize(("flag", "example"), [("--at", "X,Y,Z in mm, such as --at=-70,0,-150"), ("--voxel", "I,J,K")])
+def test_a_malformed_place_is_refused_with_an_example(verb, flag, example, tmp_path, capsys):
+    assert main([verb, "scan.nii", f"{flag}=-70,0", "--diameter", "8", "--out", f"{tmp_path}/out"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"synthorax: {flag}: found '-70,0'; expected {example}")
+    assert f"such as {flag}=" in said

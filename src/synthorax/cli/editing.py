@@ -162,7 +162,8 @@ def scan_to_edit(
     Raises:
         InputError: a place is not three numbers, the scan is not a CT in HU, or `out` must not be overwritten.
     """
-    points, indices = parse_places(at, "--at", "X,Y,Z"), parse_places(voxel, "--voxel", "I,J,K")
+    points = parse_places(at, "--at", "X,Y,Z in mm, such as --at=-70,0,-150")
+    indices = parse_places(voxel, "--voxel", "I,J,K, such as --voxel=120,256,80")
     sources = [Path(path) for path in (scan, *beside) if isinstance(path, str | Path)]
     with claiming(out, overwrite=overwrite, sources=sources):
         read = read_scan(scan, series, any_values=force, as_stored=True)

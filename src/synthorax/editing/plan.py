@@ -21,6 +21,8 @@ from synthorax.volume import Volume
 
 NODULE_DIAMETER_MM = (1.0, 100.0)
 """Range in mm of the diameters of nodules that can be injected or erased."""
+WAYS_OUT = "; --auto finds places, --force takes this one"
+"""What the error about a place that a nodule should not have adds."""
 
 Point = tuple[float, float, float]
 AutoLidc = Literal["lidc"]
@@ -205,8 +207,9 @@ def plan_nodules(
                 check_in_scan(ct, one.point_mm)
             doubt = placement.objection(place) if placement else None
             if doubt is not None and not request.force:
+                subject, found_there, expected = doubt.args
                 with naming_row(one.row):
-                    raise doubt
+                    raise InputError(subject, found_there, f"{expected}{WAYS_OUT}") from doubt
             if doubt is not None:
                 notes.append(str(doubt))
             anywhere = placement is None or not placement.is_in_lungs(one.point_mm)
