@@ -9,7 +9,7 @@ from contextlib import contextmanager
 LONGEST_ERROR_PART = 600
 """Most characters that an `InputError` shows of what was found, and of what was expected."""
 
-NOT_GIVEN = "(not given)"
+MISSING_ARGUMENT = "(not given)"
 """What an `InputError` has found of an argument that was not given; its text says that the argument is missing."""
 
 
@@ -32,7 +32,7 @@ class InputError(SynthoraxError):
 
     >>> print(InputError("--workers", "0", "1 to 1024 processes"))
     --workers: found 0; expected 1 to 1024 processes
-    >>> print(InputError("--diameter", NOT_GIVEN, "a diameter in mm"))
+    >>> print(InputError("--diameter", MISSING_ARGUMENT, "a diameter in mm"))
     --diameter is missing; expected a diameter in mm
     """
 
@@ -43,7 +43,7 @@ class InputError(SynthoraxError):
 
     def __str__(self) -> str:
         subject, found, expected = self.args
-        if found == NOT_GIVEN:
+        if found == MISSING_ARGUMENT:
             return f"{subject} is missing; expected {_cut(expected)}"
         return f"{subject}: found {_cut(found)}; expected {_cut(expected)}"
 

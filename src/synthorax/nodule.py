@@ -135,6 +135,32 @@ def rating_number(name: str, text: str) -> float:
         raise InputError(name, repr(text), rating_values(name)) from None
 
 
+def rating_word(name: str, value: float) -> str:
+    """Return the word of a rating that lies nearest to a value; of two equally near words that of the lower number.
+
+    Args:
+        name: a rating that has words (`RATING_WORDS`).
+        value: value on the rating's scale; the middle of two words' numbers is the border between them.
+
+    >>> [rating_word("texture", value) for value in (1.0, 2.0, 3.7, 4.5)]
+    ['ground-glass', 'ground-glass', 'part-solid', 'solid']
+    """
+    return min(RATING_WORDS[name].items(), key=lambda each: (abs(each[1] - value), each[1]))[0]
+
+
+def kind_in_words(attributes: NoduleAttributes) -> str:
+    """Return the kind of a nodule in words, by its texture and malignancy; empty if neither is known.
+
+    >>> kind_in_words(NoduleAttributes(texture=5, malignancy=3.67))
+    'solid, malignancy 3.7 of 5'
+    """
+    texture, malignancy = attributes.texture, attributes.malignancy
+    parts = [] if texture is None else [rating_word("texture", texture)]
+    if malignancy is not None:
+        parts.append(f"malignancy {malignancy:.2g} of {MOST_RATING['malignancy']}")
+    return ", ".join(parts)
+
+
 def reader_ratings(name: str, cell: str) -> tuple[float, ...]:
     """Return the ratings in a cell of a table: of one reader, or of several with spaces or semicolons between them.
 

@@ -26,8 +26,9 @@ from synthorax.io.images import read_image, write_image
 from synthorax.io.label_maps import read_label_map
 from synthorax.io.masks import read_labels_on
 from synthorax.io.scans import read_scan
+from synthorax.io.tables import read_table
 from synthorax.makers import Filled, Lineage
-from synthorax.nodule import NoduleAttributes
+from synthorax.nodule import RATING_WORDS, NoduleAttributes, kind_in_words, rating_word
 from synthorax.provenance import sha256
 from synthorax.rendering.renderer import Renderer
 from synthorax.rendering.shapes import LidcOutlines, OneShape
@@ -639,3 +640,25 @@ def test_a_malformed_place_is_refused_with_an_example(verb, flag, example, tmp_p
     said = capsys.readouterr().err
     assert said.startswith(f"synthorax: {flag}: found '-70,0'; expected {example}")
     assert f"such as {flag}=" in said
+
+
+def test_the_verb_prints_the_kind_of_each_nodule_made(chest, tmp_path, capsys):
+    write_image(tmp_path / "chest.nii.gz", chest)
+    (tmp_path / "plan.csv").write_text("diameter_mm,texture\n14,ground-glass\n16,part-solid\n18,solid\n")
+    command = ["inject", f"{tmp_path}/chest.nii.gz", "--plan", f"{tmp_path}/plan.csv", "--out", f"{tmp_path}/out"]
+    assert main(command) == 0
+    said = capsys.readouterr().out.splitlines()[:3]
+    for line, word, row in zip(
+        said, RATING_WORDS["texture"], read_table(tmp_path / "out" / "nodules.csv"), strict=True
+    ):
+        malignancy = (
+            f"malignancy {float(row['malignancy']):.2g} of 5"  # the texture is requested, this is the outline's
+        )
+        assert re.fullmatch(rf"nodule \d+: [\d.]+ mm at [-\d.,]+ mm, {word}, {malignancy}", line)
+
+
+def test_the_word_of_a_texture_is_the_nearest():
+    words = [rating_word("texture", value) for value in (1, 2, 2.1, 3, 4, 4.1, 5)]
+    assert words == ["ground-glass"] * 2 + ["part-solid"] * 3 + ["solid"] * 2
+    assert kind_in_words(NoduleAttributes(malignancy=3.67)) == "malignancy 3.7 of 5"
+    assert kind_in_words(NoduleAttributes(diameter_mm=8)) == ""

@@ -24,7 +24,7 @@ from synthorax.cli.options import (
     Seed,
     parse_numbers,
 )
-from synthorax.errors import NOT_GIVEN, InputError
+from synthorax.errors import MISSING_ARGUMENT, InputError
 from synthorax.hub import default
 from synthorax.makers import Options
 from synthorax.screen import say, warn
@@ -115,7 +115,7 @@ def erase(
         return tell_folder(api.erase_folder(scan, out, method, **shared, **vars(of_folder)), json)
     of_folder.check_not_given()
     if (at or voxel) and not diameters:
-        raise InputError("--diameter", NOT_GIVEN, f"{DIAMETERS}, of the nodules at these places")
+        raise InputError("--diameter", MISSING_ARGUMENT, f"{DIAMETERS}, of the nodules at these places")
     if diameters and not (at or voxel):
         raise InputError("--diameter", f"{diameter} without a place", "--diameter together with --at or --voxel")
     beside = (nodules, plan, *own.values())

@@ -44,9 +44,9 @@ from synthorax.cli.options import (
 )
 from synthorax.cli.placing import Placing
 from synthorax.editing.plan import LIDC_AUTO
-from synthorax.errors import NOT_GIVEN, InputError
+from synthorax.errors import MISSING_ARGUMENT, InputError
 from synthorax.makers import Method, Options
-from synthorax.nodule import NoduleAttributes
+from synthorax.nodule import NoduleAttributes, kind_in_words
 from synthorax.screen import say, warn
 
 RENDER = "render"
@@ -146,7 +146,9 @@ def inject(
     given = NoduleAttributes(**(attributes or Attributes()).given(f"{ONE_FOR_ALL}; for different ones use --plan"))
     diameters = parse_numbers(diameter, "--diameter", DIAMETERS, count=None) if diameter else ()
     if plan is None and outlines is None and not diameters and auto != LIDC_AUTO:
-        raise InputError("--diameter", NOT_GIVEN, f"{DIAMETERS}; only --auto lidc, --plan and --outlines need none")
+        raise InputError(
+            "--diameter", MISSING_ARGUMENT, f"{DIAMETERS}; only --auto lidc, --plan and --outlines need none"
+        )
     own = options.given() if options else {}
     methods = named_methods(method)
     for one in methods:
@@ -192,7 +194,9 @@ def inject(
         for nodule in made.nodules:
             place = ",".join(f"{c:.1f}" for c in nodule.center_mm)
             by = f" by {name}" if name else ""
-            say(f"nodule {nodule.nodule_id}{by}: {nodule.attributes.diameter_mm:.1f} mm at {place} mm")
+            kind = kind_in_words(nodule.attributes)
+            wide = f"{nodule.attributes.diameter_mm:.1f} mm at {place} mm"
+            say(f"nodule {nodule.nodule_id}{by}: {wide}{kind and ', '}{kind}")
     each = (
         "for each method scan, mask, region and manifest; a picture"
         if len(edited) > 1

@@ -11,7 +11,7 @@ from synthorax.anatomy.lungs import Lungs, find_lungs
 from synthorax.anatomy.placement import Ball, Clearance, Placement, Site, check_in_scan
 from synthorax.annotations.lidc_draws import draw_lidc_diameters
 from synthorax.editing.inject import MOST_NODULES, Wanted, naming_row
-from synthorax.errors import NOT_GIVEN, InputError
+from synthorax.errors import MISSING_ARGUMENT, InputError
 from synthorax.geometry import orient
 from synthorax.nodule import NoduleAttributes, check_attributes
 from synthorax.region import Region, regions_of
@@ -270,7 +270,7 @@ def check_count_of_diameters(diameters_mm: Sequence[float], count: int, what: st
     if given in ({1, count} if count else {0}):
         return
     if not given:
-        raise InputError("diameter_mm", NOT_GIVEN, f"a diameter in mm for all {what}s, or one for each {what}")
+        raise InputError("diameter_mm", MISSING_ARGUMENT, f"a diameter in mm for all {what}s, or one for each {what}")
     found = f"{given} diameter{'s' * (given > 1)}"
     raise InputError("diameter_mm", found, f"1 for all, or {count}, one for each {what}" if count else none)
 
