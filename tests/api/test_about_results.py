@@ -1,11 +1,14 @@
 """`info` says in plain words what a result, its files, a table and a folder of scans are."""
 
+import numpy as np
 import pytest
 
 import synthorax as sx
 from synthorax.cli import main
+from synthorax.datasets.store import STORE_REQUEST
 from synthorax.errors import InputError
 from synthorax.io.images import write_image
+from tests.helpers.stores import cases, store_of
 from tests.helpers.toy_makers import Dots, LungFiller
 
 AT = (-70.0, 2.0, 2.0)
@@ -73,3 +76,22 @@ def test_a_stopped_run_is_told(home, tmp_path):
     (tmp_path / "request.json").write_text('{"cases": {"a": "", "b": ""}}')
     assert sx.info(tmp_path)["holds"] == "edited scans that were not finished"
     assert sx.info(tmp_path)["cases"] == "0 of 2"
+
+
+def test_least_values_quartiles_and_largest_values_are_named(home, tmp_path, capsys):
+    (tmp_path / "nodules.csv").write_text(
+        "image,center_x_mm,center_y_mm,center_z_mm,diameter_mm\n" + "".join(f"a.nii,0,0,0,{mm}\n" for mm in (5, 9, 6))
+    )
+    spread = {"least": 5.0, "lower_quartile": 5.5, "median": 6.0, "upper_quartile": 7.5, "largest": 9.0}
+    assert sx.info(tmp_path / "nodules.csv")["diameter_mm"] == spread
+    assert main(["info", str(tmp_path / "nodules.csv")]) == 0
+    lines = [f"  {name}: {value}" for name, value in spread.items()]
+    assert "\n".join(["diameter_mm:", *lines, ""]) in capsys.readouterr().out
+    np.save(tmp_path / "a.npy", np.array([3.0, -1.0, 2.0]))
+    assert sx.info(tmp_path / "a.npy")["range"] == {"least": -1.0, "largest": 3.0}
+    store_of(tmp_path / "store", [*cases(2, size=32), cases(3, size=40)[2]])
+    (tmp_path / "store" / STORE_REQUEST).write_text("{}")
+    found = sx.info(tmp_path / "store")
+    assert found["diameter_mm"].keys() == spread.keys()
+    assert found["shape_zyx"] == {"least_of_each": [32, 32, 32], "largest_of_each": [40, 40, 40]}
+    assert found["spacing_zyx_mm"] == [1.0, 1.0, 1.0]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synthorax.api.about_results import ends_of, quartiles_of
 from synthorax.errors import InputError
 from synthorax.provenance import MANIFEST
 from synthorax.training.files import CONFIG, DATA, read_log
@@ -127,7 +128,7 @@ def _store(path: Path, check: bool) -> dict[str, Any]:
         "label_maps_of_tissues": sum(case.has_tissue for case in store.cases),
         "annotated": summary.annotation_counts(store),
         "structures_not_taken": summary.structures_not_taken(store),
-        "diameter_mm": _quartiles(diameters),
+        "diameter_mm": quartiles_of(diameters),
         "shape_zyx": _bounds([case.shape for case in store.cases]),
         "spacing_zyx_mm": _bounds([case.spacing_mm for case in store.cases]),
         "synthetic_cases": sum(bool(case.synthetic) for case in store.cases),
@@ -296,7 +297,7 @@ def _grid(volume: Volume) -> dict[str, Any]:
 def _ends(values: NDArray) -> dict[str, Any]:
     """Return the range of an array's finite values, and the number of values that are not finite if there are any."""
     finite = values if values.dtype.kind != "f" else values[np.isfinite(values)]
-    about: dict[str, Any] = {"range": [float(finite.min()), float(finite.max())] if finite.size else []}
+    about: dict[str, Any] = {"range": ends_of(finite)}
     return about | ({"values_not_finite": values.size - finite.size} if finite.size < values.size else {})
 
 
@@ -309,12 +310,8 @@ def _volume(volume: Volume) -> dict[str, Any]:
     return about
 
 
-def _quartiles(values: list[float]) -> list[float]:
-    """Return minimum, lower quartile, median, upper quartile and maximum; an empty list of no values."""
-    return np.round(np.percentile(values, [0, 25, 50, 75, 100]), 3).tolist() if values else []
-
-
-def _bounds(rows: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Return the minimum and maximum of each column as two rows; one row if they are equal."""
+def _bounds(rows: Sequence[Sequence[float]]) -> list[float] | dict[str, list[float]]:
+    """Return the least and the largest value of each column by these names; one list if they are equal."""
     values = np.array(rows)
-    return np.unique([values.min(0), values.max(0)], axis=0).tolist()
+    least, largest = values.min(0).tolist(), values.max(0).tolist()
+    return least if least == largest else {"least_of_each": least, "largest_of_each": largest}

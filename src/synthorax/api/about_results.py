@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from synthorax.errors import InputError
 from synthorax.provenance import MANIFEST
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SHOWN_FACTS = ("synthetic", "method", "model_sha256", "seed", "patient_id", "source", "annotated", "files")
 """Entries of a manifest that `info` shows as they are."""
@@ -70,11 +73,30 @@ def table_facts(table: Path) -> dict[str, Any]:
         "patients": len({image.patient_id for image in images if image.patient_id}),
         "nodules": len(nodules),
         "nodules_with_mask": sum(nodule.mask is not None for nodule in nodules),
-        "diameter_mm": [min(diameters), max(diameters)] if diameters else [],
+        "diameter_mm": quartiles_of(diameters),
         "ratings": sorted({name for nodule in nodules for name in nodule.ratings}),
         "further_columns": sorted({name for nodule in nodules for name in nodule.extra}),
         "use": "`synthorax prepare patches FOLDER --out STORE` on the folder of the images reads it",
     }
+
+
+def quartiles_of(values: Sequence[float]) -> dict[str, float]:
+    """Return least value, quartiles and largest value by name; an empty mapping of no values.
+
+    >>> quartiles_of([5.0, 9.0, 6.0])
+    {'least': 5.0, 'lower_quartile': 5.5, 'median': 6.0, 'upper_quartile': 7.5, 'largest': 9.0}
+    """
+    import numpy as np
+
+    if not len(values):
+        return {}
+    names = ("least", "lower_quartile", "median", "upper_quartile", "largest")
+    return dict(zip(names, np.round(np.percentile(values, [0, 25, 50, 75, 100]), 3).tolist(), strict=True))
+
+
+def ends_of(values: NDArray[Any]) -> dict[str, float]:
+    """Return the least and the largest value by these names; an empty mapping of no values."""
+    return {"least": float(values.min()), "largest": float(values.max())} if values.size else {}
 
 
 def scans_facts(folder: Path, images: Sequence[Path]) -> dict[str, Any]:
