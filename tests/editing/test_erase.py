@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 import synthorax as sx
+from synthorax.annotations.nodule_table import CENTER
 from synthorax.cli import main
 from synthorax.errors import InputError
 from synthorax.hub import who
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
+from synthorax.io.tables import write_table
 from synthorax.makers import Filled, Lineage
 from synthorax.registry import registry
 from tests.helpers.balls import ball_mask
@@ -232,3 +234,51 @@ def test_a_missing_diameter_is_named_by_its_flag(capsys):
     assert capsys.readouterr().err == f"synthorax: --diameter is missing; expected {wide}{these}\n"
     assert main(["inject", "scan.nii", "--at=-70,0,0", "--out", "out"]) == 2
     assert capsys.readouterr().err.startswith(f"synthorax: --diameter is missing; expected {wide}")
+
+
+class Narrow(Eraser):
+    """An eraser that takes nodules of up to 14 mm."""
+
+    def reach_mm(self, edit):
+        if edit.nodule.diameter_mm > 14:
+            raise InputError("diameter", f"{edit.nodule.diameter_mm:.4g} mm", "at most 14 mm with narrow")
+        return super().reach_mm(edit)
+
+
+def test_some_labels_of_a_mask_or_rows_of_a_table_are_taken_out_and_the_others_stay(ill, tmp_path):
+    narrow, wide = sorted((1, 2), key=lambda label: ill.nodules[label - 1].attributes.diameter_mm)
+    refusal = f"^nodule {wide:02d}, diameter: found .* mm; expected at most 14 mm with narrow"
+    with pytest.raises(InputError, match=f"{refusal}; or leave it out: --labels {narrow}$"):
+        sx.erase(ill.ct, Narrow(), labels=ill.mask)
+    with pytest.raises(InputError, match=r"expected at most 14 mm with narrow$"):
+        sx.erase(ill.ct, Narrow(), labels=ill.mask, only_labels=[wide])
+    made = sx.erase(ill.ct, Narrow(), labels=ill.mask, only_labels=[narrow])
+    assert (made.ct.voxels[ill.mask.voxels == narrow] == LUNG_HU).all()
+    assert (made.ct.voxels == ill.ct.voxels)[ill.mask.voxels == wide].all()
+    assert made.about["only_labels"] == [narrow]
+    assert made.notes[-1] == f"nodules {wide} stay in the scan, and the result has no mask of them"
+    rows = [dict(zip(CENTER, one.center_mm, strict=True)) | {"diameter_mm": 12} for one in ill.nodules]
+    write_table(tmp_path / "plan.csv", rows)
+    (gone,) = sx.erase(ill.ct, Narrow(), plan=tmp_path / "plan.csv", only_labels=[2]).nodules
+    assert gone.center_mm == pytest.approx(ill.nodules[1].center_mm)
+    with pytest.raises(InputError, match="labels: found 3; expected nodules of this scan: 1,2"):
+        sx.erase(ill.ct, Narrow(), labels=ill.mask, only_labels=[1, 3])
+    for further in ({"plan": tmp_path / "plan.csv"}, {"at_mm": ill.nodules[0].center_mm, "diameter_mm": 12}):
+        with pytest.raises(InputError, match="labels: found given for nodules that labels do not tell apart"):
+            sx.erase(ill.ct, Narrow(), labels=ill.mask, only_labels=[1], **further)
+
+
+def test_the_verb_takes_out_the_nodules_of_some_labels(ill, tmp_path, capsys):
+    write_image(tmp_path / "ill.nii.gz", ill.ct)
+    write_image(tmp_path / "mask.nii.gz", ill.mask)
+    command = ["erase", f"{tmp_path}/ill.nii.gz", "--nodules", f"{tmp_path}/mask.nii.gz", "--out", f"{tmp_path}/out"]
+    for wrong in ("0", "1.5", "one"):
+        assert main([*command, "--labels", wrong]) == 2
+        assert f"--labels: found '{wrong}'; expected labels of the mask" in capsys.readouterr().err
+    assert main([*command, "--labels", "2"]) == 0
+    said = capsys.readouterr()
+    assert "1 nodules removed" in said.out
+    assert "nodules 1 stay in the scan" in said.err
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert len(manifest["erased"]) == 1
+    assert manifest["request"]["only_labels"] == [2]

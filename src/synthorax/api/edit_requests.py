@@ -72,12 +72,12 @@ def planned_balls(planned: Sequence[AskedNodule]) -> tuple[Unwanted, ...]:
     from synthorax.editing.plan import check_diameters
 
     placed = []
-    for one in planned:
+    for number, one in enumerate(planned, start=1):
         with naming_row(one.row):
             check_diameters([one.diameter_mm])
             if one.point_mm is None:
                 raise InputError("place", "none", "center_x_mm, center_y_mm and center_z_mm of each nodule to remove")
-            placed.append(Unwanted(Ball(one.point_mm, one.diameter_mm), row=one.row))
+            placed.append(Unwanted(Ball(one.point_mm, one.diameter_mm), row=one.row, label=number))
     return tuple(placed)
 
 

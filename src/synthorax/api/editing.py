@@ -156,6 +156,7 @@ def erase(
     diameter_mm: float | Sequence[float] = (),
     plan: str | Path | None = None,
     labels: str | Path | Volume | None = None,
+    only_labels: Sequence[int] = (),
     seed: int = 0,
     series: str | None = None,
     force: bool = False,
@@ -177,6 +178,8 @@ def erase(
         plan: CSV file of more nodules to remove, with their centres and diameters (`editing.plan_table`).
         labels: mask of more nodules to remove. Without places, plan and mask, those of the masks and tables in the
             scan's folder are removed.
+        only_labels: labels of the nodules to remove from those of the mask, or numbers of the plan's rows, from 1; all
+            if it is empty.
         seed: seed of the lung that replaces the nodules.
         out: folder to write: the scan in its own format, edit region and manifest.json.
         series, force, patient, keep_identity, overwrite, device, options: as in `inject`.
@@ -185,8 +188,9 @@ def erase(
         The edited CT, the mask of the edit region on its grid, the nodules that were removed, and notes.
 
     Raises:
-        InputError: the scan is not a CT in HU; no nodule is given; a place is outside the scan or shows no nodule; or
-            the method does not erase, in which case the error names those that do.
+        InputError: the scan is not a CT in HU; no nodule is given; a place is outside the scan or shows no nodule; a
+            nodule is too wide for the method; there is no nodule of a label; or the method does not erase, in which
+            case the error names those that do.
         OutputError: the folder cannot be written.
     """
     from synthorax import hub
@@ -209,10 +213,14 @@ def erase(
     balls = zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)
     places = [*(Unwanted(Ball(*one)) for one in balls), *planned]
     known = KnownNodules() if places and labels is None else known_nodules(source, labels)
-    places += [Unwanted(ball_of(nodule)) for nodule in known.without]
-    made = erase_scan(source, places, chosen, seed, known.labels, force=force).noting([*source.notes, *known.notes])
+    for nodule in known.without:
+        number = int(nodule.nodule_id) if nodule.nodule_id.isdecimal() else 0
+        places.append(Unwanted(ball_of(nodule), label=number))
+    made = erase_scan(source, places, chosen, seed, known.labels, force=force, only=only_labels)
+    made = made.noting([*source.notes, *known.notes])
     about: dict[str, Any] = {"at_mm": [list(point) for point in points], "diameters_mm": list(diameters)}
     about |= {"labels": as_recorded(labels), "plan": as_recorded(plan), "force": force}
+    about |= {"only_labels": list(only_labels)} if only_labels else {}
     about |= recorded_options(method, "erases", options)
     edited = earlier_edits(source).before(replace(made, about=about), seed)
     if out is None:

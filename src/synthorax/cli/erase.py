@@ -29,6 +29,9 @@ from synthorax.hub import default
 from synthorax.makers import Options
 from synthorax.screen import say, warn
 
+LABELS = "labels of the mask or numbers of the table's rows, from 1, as in 2,3"
+"""What `--labels` takes, for errors."""
+
 
 def verb(arguments: Sequence[str]) -> Callable[..., int]:
     """Return the verb with the flags of the method that the arguments name."""
@@ -44,6 +47,7 @@ def erase(
     diameter: Annotated[str | None, Parameter(group=NODULE_FLAGS)] = None,
     nodules: Annotated[Path | None, Parameter(group=NODULE_FLAGS)] = None,
     plan: Annotated[Path | None, Parameter(group=NODULE_FLAGS)] = None,
+    labels: Annotated[str | None, Parameter(group=NODULE_FLAGS)] = None,
     options: Options | None = None,
     series: str | None = None,
     seed: Seed = 0,
@@ -80,6 +84,9 @@ def erase(
     plan
         CSV file with one row for each nodule to remove: center_x_mm, center_y_mm, center_z_mm, diameter_mm, and in a
         folder of scans also image, the path below the folder.
+    labels
+        Labels of the nodules to remove from those of the mask, or numbers of the rows of --plan, from 1, as in 2,3. By
+        default all are removed.
     series
         UID of a DICOM series, or the end of it, if the folder has several.
     seed
@@ -104,12 +111,15 @@ def erase(
     method = default("erases") if method is None else method
     own = options.given() if options else {}
     recorded_options(method, "erases", own)  # an error for a method that does not erase, before the scan is read
+    only = parse_numbers(labels, "--labels", LABELS, count=None) if labels else []
+    if not all(number > 0 and number == int(number) for number in only):
+        raise InputError("--labels", repr(labels), LABELS)
     diameters = parse_numbers(diameter, "--diameter", DIAMETERS, count=None) if diameter else ()
     shared: dict[str, Any] = {"plan": plan, "seed": seed, "force": force, "keep_identity": keep_identity}
     shared |= {"overwrite": overwrite, "device": device, **own}
     of_folder = of_folder or OfFolder()
     if series is None and holds_scans(scan):
-        of_one = {"--at": at, "--voxel": voxel, "--diameter": diameter, "--nodules": nodules}
+        of_one = {"--at": at, "--voxel": voxel, "--diameter": diameter, "--nodules": nodules, "--labels": labels}
         refuse_given(of_one, "a folder of several scans", "a nodules.csv in it, or --plan; or one scan, or --series")
         refuse_given({"--patient": patient}, "a folder of several scans", OF_A_FOLDER)
         return tell_folder(api.erase_folder(scan, out, method, **shared, **vars(of_folder)), json)
@@ -122,9 +132,8 @@ def erase(
     with scan_to_edit(
         scan, out, beside=beside, at=at, voxel=voxel, series=series, force=force, overwrite=overwrite
     ) as (read, points):
-        made = api.erase(
-            read, method, at_mm=points, diameter_mm=diameters, labels=nodules, patient=patient, out=out, **shared
-        )
+        shared |= {"labels": nodules, "only_labels": [int(number) for number in only], "patient": patient}
+        made = api.erase(read, method, at_mm=points, diameter_mm=diameters, out=out, **shared)
     for note in made.notes:
         warn(note)
     if json:

@@ -35,17 +35,20 @@ class Unwanted:
         place: its place and diameter.
         own: its mask in the scan; None if it is not known.
         row: the row of a table that asks for it, in words, which errors name; empty if there is none.
+        label: its label in a mask, or its number in a table, from 1; 0 if it has neither.
     """
 
     place: Ball
     own: Region | None = None
     row: str = ""
+    label: int = 0
 
 
 def unwanted_of(labels: Volume) -> list[Unwanted]:
     """Return the nodules of a label map, each with its centroid as place."""
     regions = regions_of(labels.voxels, range(1, int(labels.voxels.max()) + 1))
-    return [Unwanted(ball_around(region, labels), region) for region in regions if region.voxels]
+    known = [(label, region) for label, region in enumerate(regions, start=1) if region.voxels]
+    return [Unwanted(ball_around(region, labels), region, label=label) for label, region in known]
 
 
 def erase_nodules(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -13,12 +13,13 @@ import numpy as np
 from synthorax.anatomy.lungs import Lungs
 from synthorax.editing.edited import Edited
 from synthorax.editing.erase import Unwanted, erase_nodules, unwanted_of
-from synthorax.editing.inject import inject_nodules
+from synthorax.editing.inject import inject_nodules, naming_row
 from synthorax.editing.plan import AskedNodule, InjectionPlan, Request, plan_nodules
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU, orient
 from synthorax.io.scans import Scan
 from synthorax.makers import Edit, Method
+from synthorax.nodule import NoduleAttributes
 from synthorax.seeding import derive
 from synthorax.volume import Volume
 
@@ -99,6 +100,7 @@ def erase_scan(
     labels: Volume | None = None,
     *,
     force: bool = False,
+    only: Sequence[int] | None = None,
 ) -> Edited:
     """Erase nodules from a scan: those at given places, and those of a label map.
 
@@ -109,17 +111,68 @@ def erase_scan(
         seed: the seed.
         labels: mask of further nodules on the scan's grid, uint8.
         force: see `erase_nodules`.
+        only: labels (`Unwanted.label`) of the nodules to erase; empty for all; None if the caller cannot choose.
 
     Raises:
-        InputError: see `erase_nodules`.
+        InputError: see `erase_nodules`; no nodule has a label of `only`, or labels do not tell the nodules apart; or a
+            nodule is too wide for the method, in which case the error names the labels of the others.
     """
     known = [] if labels is None else unwanted_of(orient(labels, "LPS"))
-    unwanted = [*places, *known]
+    unwanted = _chosen([*places, *known], only) if only else [*places, *known]
+    _check_reach(unwanted, method, can_choose=only is not None)
 
     def edit(upright: Volume) -> Edited:
         return erase_nodules(upright, unwanted, method, seed_in_scan(seed, upright), force=force)
 
-    return edited_upright(scan, edit)
+    left = {one.label for one in (*places, *known)} - {one.label for one in unwanted}
+    notes = [f"nodules {_listed(left)} stay in the scan, and the result has no mask of them"] if left else []
+    return edited_upright(scan, edit).noting(notes)
+
+
+def _chosen(unwanted: Sequence[Unwanted], only: Sequence[int]) -> list[Unwanted]:
+    """Return the nodules that have one of some labels.
+
+    Raises:
+        InputError: no nodule has the label, or labels do not tell the nodules apart.
+    """
+    labels = [one.label for one in unwanted]
+    if not all(labels) or len(set(labels)) < len(labels):
+        expected = "labels of one mask, or numbers of the rows of one plan, without further places"
+        raise InputError("labels", "given for nodules that labels do not tell apart", expected)
+    if missing := [label for label in only if label not in labels]:
+        raise InputError("labels", str(missing[0]), f"nodules of this scan: {_listed(labels) or 'none'}")
+    return [one for one in unwanted if one.label in only]
+
+
+def _check_reach(unwanted: Sequence[Unwanted], method: Method, *, can_choose: bool) -> None:
+    """Refuse a nodule that is too wide for a method, before anything is erased.
+
+    Args:
+        unwanted: the nodules.
+        method: erases them.
+        can_choose: whether the error says which of the others can be chosen by their labels.
+
+    Raises:
+        InputError: names the first such nodule.
+    """
+    fitting, refused = [], None
+    for i, one in enumerate(unwanted, start=1):
+        try:
+            with naming_row(one.row or f"nodule {one.label or i:02d}" * (len(unwanted) > 1)):
+                method.reach_mm(Edit("erase", NoduleAttributes(diameter_mm=one.place.diameter_mm)))
+            fitting.append(one.label)
+        except InputError as error:
+            refused = refused or error
+    if refused is None:
+        return
+    if can_choose and fitting and all(fitting):
+        subject, found, expected = refused.args
+        raise InputError(subject, found, f"{expected}; or leave it out: --labels {_listed(fitting)}") from refused
+    raise refused
+
+
+def _listed(labels: Collection[int]) -> str:
+    return ",".join(map(str, sorted(set(labels))))
 
 
 def seed_in_scan(seed: int, upright: Volume) -> int:
