@@ -91,15 +91,18 @@ def verdict(found: Mapping[str, Any]) -> str:
     changed = {
         name: arm["against"][ALARMS]["difference"]
         for name, arm in arms.items()
-        if name not in (HARD, CORNERS) and arm["against"] and arm["p_holm"][ALARMS] < 0.05
+        if name not in (HARD, CORNERS, PASTED_ARM) and arm["against"] and arm["p_holm"][ALARMS] < 0.05
     }
     fewer = ", ".join(f"{name} ({d:+.1f} a chest)" for name, d in changed.items() if d < 0) or "no synthetic nodules"
     more = ", ".join(f"{name} ({d:+.1f})" for name, d in changed.items() if d > 0)
     own, corners = (_alarms(arms[name]) for name in (HARD, CORNERS))
-    n = found["counts"]["test chests"]
+    n, pasted = found["counts"]["test chests"], arms[PASTED_ARM]
+    fewer_by_real = ""
+    if pasted["p_holm"][ALARMS] < 0.05 and (less := pasted["against"][ALARMS]["difference"]) < 0:
+        fewer_by_real = f"; so did real nodules of other patients pasted into training chests ({less:+.1f})"
     return (
         f"{fewer} reduced the false alarms, with p < .05 after correction{f'; {more} raised them' if more else ''}. Real look-alikes "
-        f"as negatives did: from {corners} to {own}, at the threshold at which {FOUND:.0%} of the nodules are found ({n} chests)."
+        f"as negatives did: from {corners} to {own}, at the threshold at which {FOUND:.0%} of the nodules are found ({n} chests){fewer_by_real}."
     )
 
 
