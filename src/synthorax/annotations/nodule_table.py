@@ -2,8 +2,10 @@
 
     image         file or DICOM folder, relative to the table; several rows may name one image
     mask          image of the nodule's voxels, on all or part of the image's grid: the voxels above 0, or of
-                  probabilities those of 0.5 or more
-    mask_label    value of the nodule in the mask, or the name of its segment; may be missing
+                  probabilities those of 0.5 or more. Each separate piece of a mask of one label is a nodule; if the
+                  row has a centre, only the piece there
+    mask_label    value of the nodule in the mask, or the name of its segment, of which all pieces are one nodule; may
+                  be missing
     center_x_mm, center_y_mm, center_z_mm, diameter_mm   instead of a mask: world millimetres, LPS
     patient_id    the unit of splits; if missing, the image's folder or name stands for the patient
     split         train, val or test; may be missing

@@ -18,6 +18,7 @@ from synthorax.io.masks import Labels, read_labels_on, read_nodule_on
 from synthorax.io.scans import Scan
 from synthorax.io.structure_names import may_be_nodule, wanted_structures
 from synthorax.region import Region, agreement
+from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
 NOT_TAKEN = "structure not taken for a nodule: "
@@ -106,44 +107,96 @@ class LabelsOnce:
         return self._read[path]
 
 
-def region_of_row(
+@dataclass(frozen=True)
+class RowRegions:
+    """The voxels of the nodules of a table's row.
+
+    Attributes:
+        regions: region of each nodule; empty if the row names no mask. Several nodules are the separate pieces of a
+            mask for which the row says neither which piece, nor that all pieces are one nodule.
+        left: pieces of the mask that are not the row's nodule; other rows may name them.
+        notes: sentences about the choice of pieces, and about repairs of the mask.
+    """
+
+    regions: tuple[Region, ...] = ()
+    left: tuple[Region, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def regions_of_row(
     row: NoduleRow, scan: Scan, *, shares: bool = False, read: Callable[[Path, Volume], Labels] = read_labels_on
-) -> tuple[Region | None, list[str]]:
-    """Read the mask that a row of a table names; return its region, None if the row names no mask, and notes.
+) -> RowRegions:
+    """Read the mask that a row of a table names.
+
+    A mask with a `mask_label`, or of several labels or structures, is one nodule. The separate pieces of any other mask
+    are nodules, of which a row with a centre means the piece at the centre, and one with a diameter alone the piece
+    whose diameter is nearest.
 
     Args:
         row: the row.
         scan: the scan, in upright orientation.
-        shares: whether another row names the same mask; the connected piece at the row's centre is then its nodule.
+        shares: whether another row names the same mask; the piece at the row's centre is then its nodule.
         read: function that reads masks that are images.
 
     Raises:
-        InputError: the file is missing, or has no voxel of the nodule.
+        InputError: the file is missing, has no voxel of the nodule, or has no piece at the row's centre.
     """
     if row.mask is None:
-        return None, []
+        return RowRegions()
     if not row.mask.is_file():
         raise InputError(row.mask, f"no file {row.mask.name}", "the mask that the table names")
     if is_image(row.mask):
-        marked, label_notes = read_nodule_on(row.mask, scan.ct, row.mask_label, read=read)
-        region, notes = Region.of(marked), list(label_notes)
+        found = read_nodule_on(row.mask, scan.ct, row.mask_label, read=read)
+        region, notes, joined = Region.of(found.voxels), list(found.notes), found.joined
     else:
-        region, notes = _of_dicom(row.mask, row.mask_label, scan)
-    if shares and row.center_mm is not None:
-        parts, _ = pieces("", 0, region)
-        gaps = [distance_mm(part.region, row.center_mm, scan.ct) for part in parts]
-        if not parts or min(gaps) > FAR_MM:
-            found = "a mask that several rows name, without a piece at the centre of this row"
-            raise InputError(row.mask, found, "such a piece, or a mask_label in each row")
-        chosen = "several rows name its mask; the piece at its centre is taken"
-        return parts[int(np.argmin(gaps))].region, [*notes, chosen]
-    if row.center_mm is not None and (gap := distance_mm(region, row.center_mm, scan.ct)) > FAR_MM:
-        notes.append(f"its centre lies {gap:.0f} mm from its mask; the mask is used{_hint(scan.ct, row)}")
-    return region, notes
+        region, notes, joined = _of_dicom(row.mask, row.mask_label, scan)
+    is_whole = row.mask_label is not None or joined > 1
+    if not is_whole or (shares and row.center_mm is not None):
+        return _pieces_of_row(row, region, notes, scan.ct, shares)
+    return RowRegions((region,), (), (*notes, *_far(row, region, scan.ct)))
 
 
-def _of_dicom(path: Path, label: int | str | None, scan: Scan) -> tuple[Region, list[str]]:
-    """Read a segment or structure of a DICOM mask by number or name, or all structures that are nodules as one."""
+def _pieces_of_row(row: NoduleRow, region: Region, notes: Sequence[str], ct: Volume, shares: bool) -> RowRegions:
+    """Return the pieces of a mask that are a row's nodules."""
+    parts, reason = pieces("its mask", 0, region)
+    if not parts:
+        raise InputError(row.mask, reason, "a mask of nodules; mask_label would take its pieces as one nodule")
+    every = [part.region for part in parts]
+    stray = region.voxels - sum(piece.voxels for piece in every)
+    more = [*notes, *[f"{stray} voxels in stray pieces of one or two voxels were left out"] * bool(stray)]
+    if row.center_mm is not None and (shares or len(every) > 1):
+        gaps = [distance_mm(piece, row.center_mm, ct) for piece in every]
+        if min(gaps) > FAR_MM:
+            what = "a mask that several rows name" if shares else f"a mask of {len(every)} separate pieces"
+            expected = f"such a piece, or a mask_label{_hint(ct, row)}"
+            raise InputError(row.mask, f"{what}, without a piece at the centre of this row", expected)
+        best = int(np.argmin(gaps))
+        why = "several rows name its mask" if shares else f"its mask has {len(every)} separate pieces"
+        chosen = f"{why}; the piece at its centre is taken"
+    elif len(every) == 1:
+        return RowRegions((every[0],), (), (*more, *_far(row, every[0], ct)))
+    elif (wanted := row.attributes.diameter_mm) is not None:
+        widths = [axial_diameter_mm(piece.indices(), ct.spacing_mm) for piece in every]
+        best = int(np.argmin([abs(width - wanted) for width in widths]))
+        chosen = f"its mask has {len(every)} separate pieces; the one of {widths[best]:.1f} mm is taken"
+    else:
+        return RowRegions(tuple(every), (), tuple(more))
+    return RowRegions((every[best],), (*every[:best], *every[best + 1 :]), (*more, chosen))
+
+
+def _far(row: NoduleRow, region: Region, ct: Volume) -> list[str]:
+    """Return a note on a centre that is far from its mask, or an empty list."""
+    if row.center_mm is None or (gap := distance_mm(region, row.center_mm, ct)) <= FAR_MM:
+        return []
+    return [f"its centre lies {gap:.0f} mm from its mask; the mask is used{_hint(ct, row)}"]
+
+
+def _of_dicom(path: Path, label: int | str | None, scan: Scan) -> tuple[Region, list[str], int]:
+    """Read a segment or structure of a DICOM mask by number or name, or all structures that are nodules as one.
+
+    Returns:
+        The voxels, notes, and the number of structures.
+    """
     if label:
         chosen = read_structures(path, scan.ct, lambda s: label in (s.number, s.name))
         if not chosen:
@@ -160,7 +213,7 @@ def _of_dicom(path: Path, label: int | str | None, scan: Scan) -> tuple[Region, 
             f"its mask has {len(regions)} structures, which are taken as one nodule; mask_label would choose one"
         )
     corner, counts = agreement(regions)
-    return Region(corner, counts > 0), notes
+    return Region(corner, counts > 0), notes, len(regions)
 
 
 def distance_mm(region: Region, point_mm: tuple[float, float, float], ct: Volume) -> float:

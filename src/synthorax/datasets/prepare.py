@@ -52,7 +52,7 @@ from synthorax.provenance import without_folders
 
 BESIDE = ".preparing-"
 """Prefix of the name of the folder in which a store is prepared before it replaces another one."""
-STORE_RECIPE = 4
+STORE_RECIPE = 5
 """Version of the recipe, part of a store's request; raise it when the same sources would give another store."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +23,7 @@ from synthorax.datasets.mask_files import (
     check_inside,
     distance_mm,
     masked_nodules,
-    region_of_row,
+    regions_of_row,
 )
 from synthorax.datasets.store import Annotated, Case, Split
 from synthorax.errors import InputError
@@ -230,35 +230,44 @@ class TableSource:
         nodules: list[Nodule] = []
         lost: list[str] = []
         notes: list[str] = []
+        others: dict[tuple[Path | None, int | str | None], tuple[str, list[Region]]] = {}
         rows = self._once(notes)
         read = LabelsOnce()
         shared = Counter((row.mask, row.mask_label) for row in rows)
         for row in rows:
             try:
                 shares = shared[row.mask, row.mask_label] > 1
-                region, row_notes = region_of_row(row, scan, shares=shares, read=read)
-                if shares and region is not None and any(_same_voxels(region, other) for other in regions):
+                found = regions_of_row(row, scan, shares=shares, read=read)
+                if shares and any(_same_voxels(region, other) for region in found.regions for other in regions):
                     raise InputError("mask", "the same voxels as another row", "a mask of its own")
-                twin = None if region is not None or row.center_mm is None else _nearest(left, row, scan.ct)
-                if twin is not None:
-                    left.remove(twin)
-                    region = twin.region
-                nodules.append(_of_row(row, region, len(regions) + 1, scan.ct))
+                if len(found.regions) > 1:
+                    made, note = _of_pieces(row, found.regions, len(regions) + 1, scan.ct, [*rows, *nodules])
+                    nodules += made
+                    notes.append(note)
+                else:
+                    region = found.regions[0] if found.regions else None
+                    twin = None if region is not None or row.center_mm is None else _nearest(left, row, scan.ct)
+                    if twin is not None:
+                        left.remove(twin)
+                        region = twin.region
+                    nodules.append(_of_row(row, region, len(regions) + 1, scan.ct))
+                    found = replace(found, regions=(region,) if region is not None else ())
             except InputError as error:
                 lost.append(f"nodule {row.nodule_id} left out: {error.args[1]}; expected {error.args[2]}")
                 continue
-            notes += [f"nodule {row.nodule_id}: {note}" for note in row_notes]
-            if region is not None:
-                regions.append(region)
-        for found in left:
-            regions.append(found.region)
-            extra = _of_mask(found, len(nodules) + 1, scan.ct)
+            notes += [f"nodule {row.nodule_id}: {note}" for note in found.notes]
+            regions += found.regions
+            others.setdefault((row.mask, row.mask_label), (row.nodule_id, []))[1].extend(found.left)
+        unnamed = _unnamed(others.values(), regions)
+        for masked in left:
+            regions.append(masked.region)
+            extra = _of_mask(masked, len(nodules) + 1, scan.ct)
             nodules.append(replace(extra, nodule_id=_unused(extra.nodule_id, nodules), label=len(regions)))
             notes.append(f"nodule {nodules[-1].nodule_id} is in a mask beside the series, but in no row of the table")
         case = made_case(self.case_id, self.files, scan, regions, nodules, self.whose)
-        is_whole = not lost and beside.is_whole and not self.files.doubts
+        is_whole = not (lost or unnamed) and beside.is_whole and not self.files.doubts
         annotated = how_annotated(self.whose.stated, self.usual, nodules, is_whole=is_whole)
-        return replace(case, annotated=annotated, notes=(*case.notes, *lost, *notes, *beside.notes))
+        return replace(case, annotated=annotated, notes=(*case.notes, *lost, *notes, *unnamed, *beside.notes))
 
     def _masks_beside(self, scan: Scan) -> NodulesOfMasks:
         """Read the nodules of DICOM masks beside the series, if any row has no mask of its own."""
@@ -368,6 +377,51 @@ def _of_row(row: NoduleRow, region: Region | None, label: int, ct: Volume) -> No
     return Nodule(row.nodule_id, (x, y, z), attributes, label, row.ratings, row.extra)
 
 
+def _of_pieces(
+    row: NoduleRow, pieces: Sequence[Region], label: int, ct: Volume, others: Sequence[NoduleRow | Nodule]
+) -> tuple[list[Nodule], str]:
+    """Return a nodule for each separate piece of a row's mask, without the row's ratings, and a note.
+
+    Args:
+        row: the row, which has neither centre nor diameter.
+        pieces: the pieces.
+        label: label of the first piece.
+        ct: gives the world positions.
+        others: rows and nodules whose ids are taken.
+    """
+    bare = replace(row, attributes=NoduleAttributes(), ratings={})
+    made: list[Nodule] = []
+    for number, piece in enumerate(pieces):
+        nodule_id = _unused(f"{row.nodule_id}-{number + 1}", [*others, *made])
+        made.append(_of_row(replace(bare, nodule_id=nodule_id), piece, label + number, ct))
+    unrated = ", without the row's ratings; write a row with a centre for each, to rate them" * bool(row.ratings)
+    note = (
+        f"nodule {row.nodule_id}: the {len(made)} separate pieces of its mask are taken as {len(made)} nodules{unrated}"
+    )
+    return made, note
+
+
+def _unnamed(others: Iterable[tuple[str, Sequence[Region]]], regions: Sequence[Region]) -> list[str]:
+    """Return a note for each mask with pieces that are in no row.
+
+    Args:
+        others: for each mask, the id of its first row, and the pieces that some of its rows did not take.
+        regions: regions of the nodules.
+    """
+    notes = []
+    for nodule_id, left in others:
+        unique: list[Region] = []
+        for piece in left:
+            if not any(_same_voxels(piece, other) for other in (*regions, *unique)):
+                unique.append(piece)
+        if unique:
+            notes.append(
+                f"nodule {nodule_id}: {len(unique)} more separate pieces of its mask are in no row; write a row with a "
+                "centre for each, or a mask_label if all pieces are one nodule"
+            )
+    return notes
+
+
 def _nearest(found: Sequence[MaskedNodule], row: NoduleRow, ct: Volume) -> MaskedNodule | None:
     """Return the masked nodule nearest to a row's centre if it is near enough (`TABLE_TO_MASK_MM`); otherwise None."""
     assert row.center_mm is not None
@@ -390,8 +444,8 @@ def _same_voxels(region: Region, other: Region) -> bool:
     return region.corner == other.corner and np.array_equal(region.mask, other.mask)
 
 
-def _unused(nodule_id: str, nodules: Sequence[Nodule]) -> str:
-    """Return an id that no other nodule has, by appending a number if needed."""
+def _unused(nodule_id: str, nodules: Sequence[NoduleRow | Nodule]) -> str:
+    """Return an id that no other nodule or row has, by appending a number if needed."""
     others = {nodule.nodule_id for nodule in nodules}
     number = 1
     made = nodule_id

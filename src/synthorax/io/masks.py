@@ -32,10 +32,17 @@ EXPECTED_MASK = "a mask image: NIfTI, MHA, MHD, NRRD, DICOM SEG or RTSTRUCT"
 
 
 class Labels(NamedTuple):
-    """The labels of a mask on the voxels of an image [z, y, x], and notes on repairs and on voxels left out."""
+    """The labels of a mask on the voxels of an image.
+
+    Attributes:
+        voxels: labels [z, y, x].
+        notes: sentences on repairs and on voxels left out.
+        joined: number of labels or segments that are taken together as one nodule; 1 if the nodule is not joined.
+    """
 
     voxels: NDArray
     notes: tuple[str, ...] = ()
+    joined: int = 1
 
 
 def check_is_mask(path: Path, instead: str = "") -> None:
@@ -131,13 +138,14 @@ def read_nodule_on(
         return _segments_on(path, ct, label)
     if isinstance(label, str):
         raise InputError(path, f"mask_label {quoted(label)} for a mask without named segments", "a whole number")
-    values, notes = read(path, ct)
+    values, notes, _ = read(path, ct)
     marked = values > 0 if label is None else values == label
     if not marked.any():
         _refuse_empty(path, values, label)
-    if label is None and len(found := np.unique(values[marked])) > 1:
+    found = np.unique(values[marked])
+    if len(found) > 1:
         notes += (f"{path.name}: labels {_some(found)} are taken as one nodule; mask_label chooses one of them",)
-    return Labels(marked, notes)
+    return Labels(marked, notes, len(found))
 
 
 def _refuse_empty(path: Path, values: NDArray, label: int | None) -> None:
@@ -170,7 +178,7 @@ def _segments_on(path: Path, ct: Volume, label: int | str | None) -> Labels:
         notes.append(f"{path.name}: segments {names} are taken as one nodule; mask_label chooses one of them")
     elif len(found.segments) > 1:
         notes.append(f"{path.name}: the segment {names} is taken for the nodule")
-    return Labels(placed, tuple(dict.fromkeys(notes)))
+    return Labels(placed, tuple(dict.fromkeys(notes)), len(chosen))
 
 
 def _chosen(path: Path, found: NamedSegments, label: int | str | None) -> list[int]:
