@@ -379,7 +379,8 @@ def test_a_stack_of_occupancies_is_a_shape_set_as_it_is(tmp_path):
     occupancy = np.random.default_rng(0).random((3, *LUNG_GRID), np.float32)
     shapes = read_shape_set(save(tmp_path / "seeds.npy", occupancy), LUNG_GRID, LUNG_SPACING_MM)
     np.testing.assert_array_equal(shapes.occupancy, occupancy)
-    assert len(set(shapes.patient_ids)) == 3
+    assert len({record.patient_id for record in shapes.records}) == 3
+    assert (shapes.patient_ids, shapes.tells_patients) == ([], False)  # a row of a stack is no patient
 
 
 def test_images_of_any_spacing_become_shapes_of_the_grid(tmp_path, ball):
@@ -404,6 +405,28 @@ def test_a_prepared_folder_keeps_its_patients(prepared):
     shapes = read_shape_set(prepared, LUNG_GRID, LUNG_SPACING_MM)
     assert shapes.patient_ids == ["ann", "bob"]
     assert [record.n_readers for record in shapes.records] == [2, 2]
+    assert read_shape_set(prepared / "shapes.npy", LUNG_GRID, LUNG_SPACING_MM).patient_ids == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("above", [False, True], ids=["beside", "above"])
+@pytest.mark.parametrize("suffix", [".mha", ".nii.gz", ".npy"])
+def test_masks_belong_to_the_patients_of_the_table_that_names_them(tmp_path, mask, suffix, above):
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for name in "ab":
+        save(folder / f"{name}{suffix}", mask)
+    table = (tmp_path if above else folder) / "nodules.csv"
+    rows = [
+        {"image": f"{name}_ct.mha", "mask": f"{'masks/' * above}{name}{suffix}", "patient_id": f"P{name}"}
+        for name in "ab"
+    ]
+    write_table(table, rows)
+    shapes = read_shape_set(folder, LUNG_GRID, LUNG_SPACING_MM)
+    assert (shapes.patient_ids, shapes.tells_patients) == (["Pa", "Pb"], True)
+    assert shapes.select([1]).patient_ids == ["Pb"]
+    write_table(table, rows[:1])  # the patient of a mask is missing
+    shapes = read_shape_set(folder, LUNG_GRID, LUNG_SPACING_MM)
+    assert (shapes.patient_ids, shapes.tells_patients, shapes.draw(1, 0).tells_patients) == ([], False, False)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ HELD_OUT = ("val", "test")
 BY_MAKERS = "by makers trained on patients of validation or test, or whose training patients are not known"
 """Cause of a leak, by which the notes of a store count cases."""
 
+RECORDED = "training on a store, or on masks whose patient_id a nodules.csv beside them gives, records them"
+"""How the training patients of a model are recorded, for errors and reasons."""
+
 
 class HeldOut(NamedTuple):
     """A patient whom a store holds out.
@@ -94,7 +97,7 @@ def check_unseen_patients(lineage: Lineage, held_out: Mapping[str, str]) -> None
     """
     if not lineage.tells:
         found = f"{lineage.name}, without a record of the patients it was trained on"
-        raise InputError("model", found, "a model with such a record, data.json")
+        raise InputError("model", found, f"a model with such a record, data.json; {RECORDED}")
     if leaked := sorted(held_out[key] for key in lineage.patients & held_out.keys()):
         found = f"{lineage.name}, made with data of {len(leaked)} patients who are held out here, such as {leaked[0]}"
         raise InputError("model", found, "a model trained on this store, or on other patients")
@@ -132,7 +135,8 @@ def why_not_train(case: CaseEntry, held_out: Mapping[str, HeldOut]) -> Leak | No
     if case.source_patient in held_out:
         return made_from(held_out[case.source_patient])
     if lineage is not None and not lineage.tells:
-        return Leak(f"the training patients of its maker ({lineage.name or 'unknown'}) are not known", BY_MAKERS)
+        maker = lineage.name or "unknown"
+        return Leak(f"the training patients of its maker ({maker}) are not known; {RECORDED}", BY_MAKERS)
     if outlined := sorted(str(held_out[key]) for key in {*_origins(case), *_outlines(case)} & held_out.keys()):
         cause = "with outlines of nodules of patients of validation or test"
         return Leak(f"it has the outline of a nodule of patient {outlined[0]}", cause)

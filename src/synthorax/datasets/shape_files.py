@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ from synthorax.io.images import is_image, open_image
 from synthorax.io.mappings import read_mapping
 from synthorax.io.segments import list_segments, read_segments
 from synthorax.io.tables import read_table
+from synthorax.io.walk import real_path
 from synthorax.provenance import MANIFEST
 from synthorax.shapes.resampling import resample
 from synthorax.volume import check_spacing
 
 MOST_SHAPES_IN_MAP = 1000
 SHAPE_TABLE = "nodules.csv"
-"""Name of the table in a folder that `prepare shapes` wrote."""
+"""Name of the table in a folder that `prepare shapes` wrote, and of a table that names the patients of masks."""
 ANALYZER_THRESHOLD = 0.1
 """LuNG's analyzer counts a voxel of a NumPy stack as nodule if its value exceeds this. Images are masks or
 probabilities instead (`io.fractions`)."""
@@ -40,6 +42,7 @@ class NoduleMask:
         spacing_mm: voxel size (z, y, x).
         notes: sentences about assumptions made for its file.
         is_of_stack: whether it is a row of a NumPy array, which is on the model's grid.
+        file: the file; None if not known.
     """
 
     name: str
@@ -47,6 +50,7 @@ class NoduleMask:
     spacing_mm: tuple[float, float, float]
     notes: tuple[str, ...] = ()
     is_of_stack: bool = False
+    file: Path | None = None
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -78,7 +82,8 @@ def nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> Itera
     files = _files(path)
     spacing = tuple(spacing_mm or noted_spacing(path) or LUNG_SPACING_MM)
     for file in files:
-        for mask in _of_file(file, spacing):
+        for found in _of_file(file, spacing):
+            mask = replace(found, file=file)
             if not mask.mask.any():
                 raise InputError(mask.name, "an empty mask", "the mask of a nodule")
             yield mask
@@ -88,7 +93,9 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
     """Read the nodules of a file or folder as shapes on one grid.
 
     NumPy stacks must be on the grid and are not changed; images are resampled. Shapes of a folder that `prepare shapes`
-    wrote keep their patients and ratings.
+    wrote, and of the stack in it, keep their patients and ratings. The patients of other masks are those of the rows
+    of a `nodules.csv`, beside the masks or in the folder above, that name them in the column `mask`, or in `image`.
+    If any is missing, the set does not tell its patients.
 
     Args:
         path: file or folder.
@@ -101,7 +108,7 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
     noted = noted_spacing(path)
     if noted is not None and not np.allclose(noted, spacing_mm):
         raise InputError(path, f"voxels of {noted} mm", f"{tuple(spacing_mm)} mm, as the model has")
-    shapes, records = [], []
+    shapes, records, files = [], [], []
     notes: dict[str, None] = {}
     for nodule in read_nodule_masks(path, spacing_mm):
         notes |= dict.fromkeys(() if nodule.is_of_stack else nodule.notes)  # a stack's fractions need no assumption
@@ -120,10 +127,20 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
                 f"at most the grid's {_times(np.multiply(grid, spacing_mm))} mm (z x y x x)",
             )
         shapes.append(shape)
+        files.append(nodule.file)
         records.append(ShapeRecord(shape_id=nodule.name, patient_id=nodule.name))
-    if (path / MARK).is_file() and (table := path / SHAPE_TABLE).is_file():
+    folder = path if path.is_dir() else path.parent
+    table = folder / SHAPE_TABLE
+    if (folder / MARK).is_file() and table.is_file() and (path == folder or _is_of_shapes(table)):
         records = _read_records(table, len(shapes))
-    return ShapeSet(np.array(shapes, np.float32), spacing_mm, tuple(records), tuple(notes))
+        return ShapeSet(np.array(shapes, np.float32), spacing_mm, tuple(records), tuple(notes))
+    owners = _owners(table)
+    with suppress(InputError):  # a table in the folder above may be about something else
+        owners = _owners(folder.parent / SHAPE_TABLE) | owners
+    owned = [owners.get(real_path(file), "") for file in files if file is not None]
+    if tells := len(owned) == len(records) and all(owned):
+        records = [replace(record, patient_id=owner) for record, owner in zip(records, owned, strict=True)]
+    return ShapeSet(np.array(shapes, np.float32), spacing_mm, tuple(records), tuple(notes), tells)
 
 
 def noted_spacing(path: Path) -> tuple[float, float, float] | None:
@@ -142,6 +159,27 @@ def noted_spacing(path: Path) -> tuple[float, float, float] | None:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(manifest, "no spacing_zyx_mm", "the manifest that synthorax wrote there") from error
     return float(z), float(y), float(x)
+
+
+def _is_of_shapes(table: Path) -> bool:
+    """Return whether a table is one that `prepare shapes` wrote, with a row for each shape of a stack."""
+    return "shape_id" in read_table(table)[0]
+
+
+def _owners(table: Path) -> dict[Path, str]:
+    """Return the patient of each file that a table names in `mask` or `image`, by its real path.
+
+    The patient is empty if rows that name the file differ. A missing table names no file.
+
+    Raises:
+        InputError: the table cannot be read.
+    """
+    found: dict[Path, set[str]] = {}
+    for row in read_table(table) if table.is_file() else []:
+        for column in ("mask", "image"):
+            if name := (row.get(column) or "").strip():
+                found.setdefault(real_path(table.parent / name), set()).add((row.get("patient_id") or "").strip())
+    return {path: patients.pop() if len(patients) == 1 else "" for path, patients in found.items()}
 
 
 def _read_records(table: Path, n: int) -> list[ShapeRecord]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class ShapeRecord:
 
     Attributes:
         shape_id: name, unique in its set.
-        patient_id: the patient, by whom splits are made.
+        patient_id: the patient, by whom splits are made; for a shape of an unknown patient, a name of its own.
         series_uid: UID of the scan.
         n_readers: number of readers who outlined the nodule.
         attributes: attributes of the nodule.
@@ -73,12 +73,14 @@ class ShapeSet:
         spacing_mm: voxel size (z, y, x).
         records: origin of each shape.
         notes: sentences about assumptions made for the files of the shapes.
+        tells_patients: whether the patient of every shape is known.
     """
 
     occupancy: NDArray[np.float32]
     spacing_mm: tuple[float, float, float]
     records: tuple[ShapeRecord, ...]
     notes: tuple[str, ...] = ()
+    tells_patients: bool = True
 
     def __len__(self) -> int:
         return len(self.occupancy)
@@ -90,13 +92,13 @@ class ShapeSet:
 
     @property
     def patient_ids(self) -> list[str]:
-        """Ids of the patients, each once, sorted."""
-        return sorted({record.patient_id for record in self.records})
+        """Ids of the patients, each once, sorted; empty if not all are known."""
+        return sorted({record.patient_id for record in self.records}) if self.tells_patients else []
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> ShapeSet:
         """Return the shapes at `indices`, in this order."""
         records = tuple(self.records[i] for i in indices)
-        return ShapeSet(self.occupancy[np.asarray(indices)], self.spacing_mm, records, self.notes)
+        return replace(self, occupancy=self.occupancy[np.asarray(indices)], records=records)
 
     def draw(self, n: int, seed: int) -> ShapeSet:
         """Draw `n` shapes by the seed, of different patients if there are enough patients.

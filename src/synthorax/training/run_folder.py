@@ -11,6 +11,7 @@ previews/             pictures that the model gives for the same noise in the co
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
     from synthorax.training.system import Training
 
+MASK_NAME = re.compile(r"\.(npy\[\d+\]|(nii|nii\.gz|mha|mhd|nrrd)(:.*)?)$", re.IGNORECASE)
+"""Name of a nodule mask in the place of a patient, as runs of earlier versions recorded it."""
 LONGEST_CAUSE = 120
 """Largest number of characters of another library's error that an error message quotes."""
 
@@ -286,7 +289,8 @@ def seen_patients(data: Mapping[str, Any]) -> frozenset[str]:
     """Return the patients whose data a model was trained on, directly or indirectly.
 
     Indirectly means: through synthetic cases in its training data, or through a model that its training started from.
-    The set is empty if its `data.json` does not record all of them.
+    The set is empty if its `data.json` does not record all of them, or has names of mask files in their place, as
+    earlier versions wrote for masks.
 
     Args:
         data: content of `data.json`.
@@ -294,4 +298,6 @@ def seen_patients(data: Mapping[str, Any]) -> frozenset[str]:
     if data.get(UNTOLD):
         return frozenset()
     trained = data.get("patients", {}).get("train", []) or data.get("train_patients", [])
+    if any(MASK_NAME.search(str(name)) for name in data.get("train_patients", [])):
+        return frozenset()
     return frozenset(map(str, (*trained, *data.get(SEEN_BEFORE, []))))
