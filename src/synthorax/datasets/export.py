@@ -94,12 +94,17 @@ def _with_every_nodule_known(items: Sequence[Item], unknown: str, report: Report
         ("some", "not all of their nodules are known"),
     ):
         found = [item.name for item in items if item.annotated == annotated]
+        is_made = any(item.mark for item in items if item.annotated == annotated)
+        injected = (
+            "; a scan with injected nodules is exported if its source scan is in the same store, as the file from "
+            "which it was made, with all nodules known and kept"
+        ) * is_made
         if found and unknown == "include":
             report.notes.append(f"{reason}: {few(found)}; they are included, and unmarked nodules become background")
         elif found:
             report.notes.append(
                 f"left out, because {reason}: {few(found)}. If all are known, run `prepare` again with --annotated all"
-                " --overwrite; `export --unknown include` writes them with unmarked nodules as background"
+                " --overwrite; `export --unknown include` writes them with unmarked nodules as background" + injected
             )
     return [item for item in items if unknown == "include" or item.annotated == "all"]
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from synthorax.datasets.case import shared
+from synthorax.datasets.inherited import with_inherited
 from synthorax.datasets.joined import Joined, in_training_alone, synthetic_notes
 from synthorax.datasets.sources import Source, Unreadable
 from synthorax.datasets.splits import FRACTIONS, split_patients
@@ -219,6 +220,7 @@ def _fill(
     if not is_finished:
         _write_request(out, wanted)
     entries: list[CaseEntry] = []
+    used: list[Source] = []
     skipped: list[tuple[str, InputError]] = []
     bar = Progress(
         TextColumn("prepare"),
@@ -236,6 +238,7 @@ def _fill(
                 if isinstance(outcome, CaseEntry):
                     lineage = outcome.lineage
                     entries.append(replace(outcome, lineage=shared(lineage)) if lineage else outcome)
+                    used.append(source)
                 else:
                     skipped.append((source.case_id, outcome))
                 bar.update(task, advance=1, description=f"{len(skipped)} skipped" if skipped else "")
@@ -247,6 +250,7 @@ def _fill(
         raise skipped[0][1]
     if not entries:
         raise InputError(request["source"], f"{len(skipped)} scans, none readable; the first: {skipped[0][1]}", "CT")
+    entries = with_inherited(list(zip(used, entries, strict=True)))
     reasons = [{"case": case_id, "reason": _without_folders(error)} for case_id, error in skipped]
     given: dict[str, str | None] = {}
     for entry in entries:

@@ -115,6 +115,7 @@ class Whose:
         stated: the user's statement whether all nodules of the scans are known; None to leave it to the source.
         mark: the mark of generated voxels in a manifest, for a file that has lost its own.
         lineage: the patients whose data was used to make a synthetic scan.
+        original: the scan, among those of the store, from whose bytes a synthetic scan was made; None if not known.
     """
 
     patient_id: str = ""
@@ -123,6 +124,7 @@ class Whose:
     stated: Annotated | None = None
     mark: str = field(default="", repr=False)
     lineage: Lineage | None = field(default=None, repr=False)
+    original: Path | None = field(default=None, repr=False)
 
     def details(self) -> tuple[object, ...]:
         """Return the facts that enter a source's key; without a lineage, those of stores from before lineages."""

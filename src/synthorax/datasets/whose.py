@@ -80,7 +80,8 @@ def whose_scans(
         patients[i] = patient
     patients += [one.patient_id for one in known]
     sources += [("", "")] * len(known)
-    originals = _originals([*scans, *(one.files for one in known)], sources)
+    every = [*scans, *(one.files for one in known)]
+    originals = _originals(every, sources)
     for i, original in originals.items():
         patients[i] = synthetic_patient(patients[original])
     for i, patient in _namesakes(patients, sources, originals).items():
@@ -108,8 +109,9 @@ def whose_scans(
             stated,
             manifests.mark_of(files.path),
             manifests.lineage_of(files.path),
+            every[originals[i]].path if i in originals else None,
         )
-        for patient, key, image, files in zip(patients, keys, rows, scans, strict=True)
+        for i, (patient, key, image, files) in enumerate(zip(patients, keys, rows, scans, strict=True))
     ]
     return whose, [*notes, *link_notes]
 
