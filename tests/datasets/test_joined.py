@@ -355,3 +355,14 @@ def test_synthetic_cases_of_no_patient_of_the_store_are_split_like_patients(real
     store = prepare(real, tmp_path / "store", synthetic=[samples(tmp_path / "made", 10)])
     assert {split: len(patients) for split, patients in store.splits.items()} == {"train": 14, "val": 2, "test": 4}
     assert store.splits == split_patients(dict.fromkeys([*PATIENTS, *(f"synthetic-{i:05d}" for i in range(10))]))
+
+
+def test_a_store_without_a_case_is_refused_and_nothing_is_left(tmp_path, capsys):
+    injected(tmp_path / "made", lineage=Lineage("ac-wgan", "ab", tells=False))
+    arguments = ["patches", tmp_path / "made", "--only-train", "--out", tmp_path / "store", "--workers", "1"]
+    assert main(["prepare", *map(str, arguments)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "1 scans, none of which can be in the store" in error
+    assert "the training patients of its maker (ac-wgan) are not known" in error
+    assert not (tmp_path / "store").exists() or not any((tmp_path / "store").iterdir())
+    prepare(tmp_path / "made", tmp_path / "store")  # another request may follow into the same folder

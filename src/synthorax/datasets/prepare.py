@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -138,7 +138,8 @@ def prepare_store(
         overwrite: replace a store of another request.
 
     Raises:
-        InputError: the folder holds something else or a store of another request, or no source can be read.
+        InputError: the folder holds something else or a store of another request, no source can be read, or no case
+            can be in the store.
         OutputError: the store cannot be written.
     """
     if train_patients is not None:
@@ -263,15 +264,27 @@ def _fill(
         request = {**request, "notes": [*request.get("notes", []), *synthetic_notes(left, entries)]}
     patients = {patient for ids in splits.values() for patient in ids}
     entries = [entry for entry in entries if entry.patient_id in patients]
+    if not entries:
+        if not is_finished:
+            _remove_cases(out, set())
+            _take_back(out, before)
+        found = f"{len(used)} scans, none of which can be in the store"
+        found += f"; for example {reasons[0]['case']}: {reasons[0]['reason']}" * bool(reasons)
+        raise InputError(request["source"], found, "one scan or more; see --split, --train-patients and --only-train")
     present = {entry.case_id for entry in entries}
     if is_finished:
         _write_request(out, wanted)
     write_index(out, entries, splits, source=request, skipped=reasons)
-    for folder in list(out.iterdir()):  # cases of an earlier preparation whose sources no longer exist
-        if folder.name not in present and is_case(folder) and other_than_ours(folder) is None:
-            shutil.rmtree(folder)
+    _remove_cases(out, present)  # cases of an earlier preparation whose sources no longer exist
     of_cases = [f"{case_id}/{name}" for case_id in present for name in (MARK, *files_of(out / case_id))]
     write_mark(out, [STORE_INDEX, STORE_REQUEST, *of_cases])
+
+
+def _remove_cases(out: Path, present: Collection[str]) -> None:
+    """Remove the cases of a store that are not among those present, except folders with files of others."""
+    for folder in list(out.iterdir()):
+        if folder.name not in present and is_case(folder) and other_than_ours(folder) is None:
+            shutil.rmtree(folder)
 
 
 def _without_folders(error: InputError) -> str:
