@@ -1,5 +1,6 @@
 """A mask with several separate nodules becomes several nodules, whatever its format."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -108,3 +109,30 @@ def test_a_mask_label_and_several_labels_mean_one_nodule(tmp_path):
     store, case = prepared(tmp_path / "b", [{"malignancy": 4}], labels)
     assert voxels(store, case) == [FOUR.sum()]
     assert any("labels 1, 2, 3, 4 are taken as one nodule" in note for note in case.notes)
+
+
+def nnunet(folder, label):
+    """Write an nnU-Net data set of two scans, one of them without a nodule; return its folder."""
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    for case, voxels in (("a", FOUR), ("b", np.zeros_like(FOUR))):
+        write_image(folder / "imagesTr" / f"{case}_0000.nii.gz", CT)
+        write_image(folder / "labelsTr" / f"{case}.nii.gz", replace(CT, voxels=voxels))
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, label: 1}}))
+    return folder
+
+
+def test_the_labels_of_nnunet_are_the_nodules_of_its_scans(tmp_path):
+    store = api.prepare("scans", nnunet(tmp_path / "in", "nodule"), tmp_path / "store", split=(1, 0, 0), workers=1)
+    assert {case.case_id: (len(case.nodules), case.annotated) for case in store.cases} == {
+        "a_0000": (4, "all"),
+        "b_0000": (0, "all"),
+    }
+    assert not store.skipped
+    assert sorted(voxels(store, store.cases[0])) == sorted(int(b.sum()) for b in BALLS)
+
+
+def test_labels_of_nnunet_that_are_no_nodules_are_not_read_and_the_note_says_which_table_to_write(tmp_path):
+    store = api.prepare("scans", nnunet(tmp_path / "in", "liver"), tmp_path / "store", split=(1, 0, 0), workers=1)
+    assert not any(case.nodules for case in store.cases)
+    assert any("imagesTr/a_0000.nii.gz,labelsTr/a.nii.gz,1" in note for note in store.source["notes"])

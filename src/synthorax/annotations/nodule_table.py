@@ -55,6 +55,7 @@ class NoduleRow:
         attributes: diameter and ratings, agreed over the readers.
         ratings: name of a rating -> the value of each reader.
         extra: columns that have no meaning here.
+        may_be_empty: whether a mask without a voxel means that there is no nodule; otherwise it is an error.
     """
 
     nodule_id: str
@@ -64,6 +65,7 @@ class NoduleRow:
     attributes: NoduleAttributes
     ratings: Mapping[str, tuple[float, ...]]
     extra: Mapping[str, str]
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from synthorax.datasets.case import Annotated
 from synthorax.datasets.case_ids import case_ids
 from synthorax.datasets.discovery import FoundScans, find_scans, masks_by_name
 from synthorax.datasets.manifests import Manifests
+from synthorax.datasets.nnunet_folders import nnunet_images
 from synthorax.datasets.patients import MOST_NAMED, Person
 from synthorax.datasets.sources import Files, ScanSource, Source, TableSource, Unreadable
 from synthorax.datasets.whose import Known, whose_scans
@@ -48,6 +49,8 @@ def scan_sources(
 ) -> FoundSources:
     """Find whole scans: scans of tables with the nodules of their rows, and others with the DICOM masks beside them.
 
+    The labels of an nnU-Net data set are the nodules of its scans.
+
     Args:
         folder: folder of the scans.
         table: table of nodules; by default, every `nodules.csv` of the folder and its subfolders.
@@ -62,6 +65,8 @@ def scan_sources(
     manifests = Manifests()
     paths = [files.path for files in found.scans if not files.files]
     images, notes = _joined([table] if table else [*found.tables, *manifests.tables_of(paths)], manifests)
+    of_nnunet, nnunet_notes = nnunet_images(paths, images)
+    images, notes = [*images, *of_nnunet], [*notes, *nnunet_notes]
     masks = {real_path(row.mask) for image in images for row in image.nodules if row.mask}
     masks |= set(map(real_path, manifests.other_images(paths)))
     pairs = [

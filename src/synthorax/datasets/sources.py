@@ -238,6 +238,8 @@ class TableSource:
         shared = Counter((row.mask, row.mask_label) for row in rows)
         for row in rows:
             try:
+                if row.may_be_empty and row.mask is not None and not (read(row.mask, scan.ct).voxels > 0).any():
+                    continue
                 shares = shared[row.mask, row.mask_label] > 1
                 found = regions_of_row(row, scan, shares=shares, read=read)
                 if shares and any(_same_voxels(region, other) for region in found.regions for other in regions):
