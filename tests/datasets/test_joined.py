@@ -150,7 +150,9 @@ def test_a_made_case_is_the_same_from_every_way(made, real, tmp_path, name, anno
     assert [case.annotated for case in ways[0].cases] == annotated
     assert all(case.lineage in (RENDER, KNOWS_NOBODY) and case.synthetic for case in ways[0].cases)
     assert cases_of(ways[0]) == cases_of(ways[1])
-    assert cases_of(ways[0]) == [each for each in cases_of(joined) if each[3]]
+    *known, annotated_beside = zip(*[each for each in cases_of(joined) if each[3]], strict=True)
+    assert known == list(zip(*cases_of(ways[0]), strict=True))[:-1]
+    assert set(annotated_beside) == {"all"}  # beside its source, of which all nodules are known
 
 
 def test_an_injected_series_is_the_same_from_every_way(chest, real, tmp_path):
