@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from synthorax.annotations.masked import Masked, MaskedNodule, pieces, same_nodules
 from synthorax.annotations.nodule_table import NoduleRow
@@ -27,6 +29,8 @@ MOST_STRUCTURES_NOTED = 100
 """Most structures not taken for nodules that the notes of a scan name."""
 FAR_MM = 5.0
 """A centre further than this, in mm, from the nodule's voxels contradicts them."""
+SAME_NODULE_MM = 5.0
+"""Pieces of a row's mask that are at most this far apart, in mm, are one nodule; readers leave such gaps."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +166,13 @@ def _pieces_of_row(row: NoduleRow, region: Region, notes: Sequence[str], ct: Vol
     if not parts:
         raise InputError(row.mask, reason, "a mask of nodules; mask_label would take its pieces as one nodule")
     every = [part.region for part in parts]
+    if not shares:
+        every = _apart(every, region, ct)
+        if len(every) == 1:
+            return RowRegions((region,), (), (*notes, *_far(row, region, ct)))
     stray = region.voxels - sum(piece.voxels for piece in every)
     more = [*notes, *[f"{stray} voxels in stray pieces of one or two voxels were left out"] * bool(stray)]
-    if row.center_mm is not None and (shares or len(every) > 1):
+    if row.center_mm is not None:
         gaps = [distance_mm(piece, row.center_mm, ct) for piece in every]
         if min(gaps) > FAR_MM:
             what = "a mask that several rows name" if shares else f"a mask of {len(every)} separate pieces"
@@ -173,8 +181,6 @@ def _pieces_of_row(row: NoduleRow, region: Region, notes: Sequence[str], ct: Vol
         best = int(np.argmin(gaps))
         why = "several rows name its mask" if shares else f"its mask has {len(every)} separate pieces"
         chosen = f"{why}; the piece at its centre is taken"
-    elif len(every) == 1:
-        return RowRegions((every[0],), (), (*more, *_far(row, every[0], ct)))
     elif (wanted := row.attributes.diameter_mm) is not None:
         widths = [axial_diameter_mm(piece.indices(), ct.spacing_mm) for piece in every]
         best = int(np.argmin([abs(width - wanted) for width in widths]))
@@ -182,6 +188,26 @@ def _pieces_of_row(row: NoduleRow, region: Region, notes: Sequence[str], ct: Vol
     else:
         return RowRegions(tuple(every), (), tuple(more))
     return RowRegions((every[best],), (*every[:best], *every[best + 1 :]), (*more, chosen))
+
+
+def _apart(every: Sequence[Region], region: Region, ct: Volume) -> list[Region]:
+    """Join pieces of a mask that are at most `SAME_NODULE_MM` apart, which are one nodule.
+
+    Args:
+        every: the pieces.
+        region: the whole mask.
+        ct: gives the voxel size.
+    """
+    trees = [cKDTree(piece.indices() * ct.spacing_mm) for piece in every]
+    near = np.array([[a.count_neighbors(b, SAME_NODULE_MM) > 0 for b in trees] for a in trees])
+    count, group_of = connected_components(near, directed=False)
+    joined = []
+    for group in range(count):
+        mask = np.zeros(region.shape, bool)
+        for i in np.flatnonzero(group_of == group).tolist():
+            mask |= every[i].within(region.corner, region.shape)
+        joined.append(Region(region.corner, mask))
+    return joined
 
 
 def _far(row: NoduleRow, region: Region, ct: Volume) -> list[str]:

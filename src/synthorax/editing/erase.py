@@ -20,7 +20,7 @@ from synthorax.region import Region, regions_of
 from synthorax.seeding import derive
 from synthorax.volume import Volume
 
-LEFT = 0.25
+STILL_THERE = 0.25
 """Share of a nodule's density above the lung from which on it is not gone."""
 ENCLOSED = 0.6
 """Share of dense tissue around an erased ball beyond which the nodule may be wider than the ball; the wall of the lung
@@ -105,7 +105,7 @@ def _remains(before: Volume, after: Volume, one: Unwanted) -> list[str]:
     """Return notes if an erased nodule is not gone, or was wider than the erased ball."""
     place, notes = one.place, []
     was, left = (above_lung_hu(ct, place.center_mm, place.diameter_mm, one.own) for ct in (before, after))
-    if left > max(DENSER_HU, was * LEFT):
+    if left > max(DENSER_HU, was * STILL_THERE):
         notes.append(
             f"not gone: its place is {left:.0f} HU denser than the lung around it, {was:.0f} HU before; request "
             "another seed, another method or a larger diameter"

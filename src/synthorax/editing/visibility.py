@@ -20,7 +20,7 @@ NOISE_MM = 25.0
 """Distance in mm from the nodule within which noise is measured."""
 DENSER_HU = 100.0
 """A place whose middle is denser than the lung around it by this, in HU, may have a nodule, even one on a wall."""
-WALL_HU = 400.0
+SOLID_ABOVE_HU = 400.0
 """Tissue that is denser than the lung around it by this is taken for a solid nodule, a vessel or the wall."""
 SURELY = 1.5
 """A nodule that would be visible with a noise of this many times the standard deviation of the HU around it is visible;
@@ -97,7 +97,7 @@ def above_lung_hu(ct: Volume, center_mm: Sequence[float], diameter_mm: float, ow
 
 
 def dense_around(ct: Volume, center_mm: Sequence[float], diameter_mm: float) -> float:
-    """Return the share of the shell of `LEAST_SHELL_MM` around a ball that is denser than lung by `WALL_HU`.
+    """Return the share of the shell of `LEAST_SHELL_MM` around a ball that is denser than lung by `SOLID_ABOVE_HU`.
 
     Args:
         ct: HU.
@@ -106,7 +106,7 @@ def dense_around(ct: Volume, center_mm: Sequence[float], diameter_mm: float) -> 
     """
     near, _, away = _near(ct, center_mm, diameter_mm)
     shell = (away > diameter_mm / 2) & (away <= diameter_mm / 2 + max(LEAST_SHELL_MM, *ct.spacing_mm))
-    dense = near.voxels > lung_hu_of(near.voxels) + WALL_HU
+    dense = near.voxels > lung_hu_of(near.voxels) + SOLID_ABOVE_HU
     return float(dense[shell].mean()) if shell.any() else 0.0
 
 
