@@ -1,5 +1,7 @@
 """A finished run gets more steps; for other changes one line says how to continue."""
 
+import shlex
+
 import pytest
 import torch
 import yaml
@@ -30,7 +32,7 @@ def test_a_run_gets_more_steps_and_says_so(tmp_path, capsys):
 
 def test_fewer_steps_are_refused_with_the_number_that_goes_on(tmp_path):
     opened(tmp_path / "run", steps=20)
-    said = r"a run with config\.steps 20; expected 6, as requested; --set steps=20, or more, resumes this run"
+    said = "a run with steps 20; expected steps 6, as requested; --set steps=20, or more, resumes this run"
     with pytest.raises(InputError, match=said):
         opened(tmp_path / "run", steps=6)
 
@@ -45,10 +47,59 @@ def test_with_more_steps_nothing_else_may_change(tmp_path, other):
 
 def test_a_setting_that_differs_is_told_with_the_option_that_goes_on(tmp_path):
     opened(tmp_path / "run", batch_size=8)
-    with pytest.raises(
-        InputError, match=r"a run with config\.batch_size 8; expected 4, as requested; --set batch_size=8 resumes"
-    ):
+    said = "a run with batch_size 8; expected batch_size 4, as requested; --set batch_size=8 resumes"
+    with pytest.raises(InputError, match=said):
         opened(tmp_path / "run", batch_size=4)
+
+
+def refusal(folder, data="f", on="the store luna", config=CONFIG, **about):
+    """Return what opening a run of ac-wgan's preset smoke on the store luna for another request is refused with."""
+    asked = {"system": "ac-wgan", "preset": "smoke", "seed": 0, "on": "the store luna", "config": CONFIG}
+    RunFolder.open(folder, asked, {"fingerprint": "f"})
+    with pytest.raises(InputError) as refused:
+        RunFolder.open(folder, asked | {"on": on, "config": config} | about, {"fingerprint": data})
+    return str(refused.value)
+
+
+def test_another_system_is_told_first_then_the_preset_then_the_store(tmp_path):
+    run, other = tmp_path / "run", CONFIG.model_copy(update={"batch_size": 8})
+    begins = f"{run}: found a run of ac-wgan, preset smoke, on the store luna; expected "
+    else_ = {"data": "g", "on": "the store lidc", "config": other}
+    assert refusal(run, system="class-aware", preset="compact", **else_).startswith(begins + "a run of class-aware, as")
+    preset = refusal(run, preset="compact", **else_)
+    assert preset.startswith(
+        begins + "preset compact, as requested; --preset smoke with the run's own settings (--config"
+    )
+    store = refusal(run, **else_)
+    assert store.startswith(begins + "the store lidc, as requested; --data with the store luna resumes this run")
+    changed = refusal(run, data="g")
+    assert changed.startswith(begins + "the store luna as it was when the run began; it has changed since")
+
+
+def test_all_settings_that_differ_are_in_one_line_and_following_it_resumes(tmp_path):
+    from synthorax.cli.options import parse_settings
+    from synthorax.training.config import choose
+
+    run = tmp_path / "run"
+    opened(run, batch_size=8, alpha_end=2.5, betas=(0.25, 0.75))
+    with pytest.raises(InputError) as refused:
+        opened(run, seed=3)
+    said = str(refused.value)
+    assert "a run with alpha_end 2.5, batch_size 8, betas [0.25, 0.75], seed 0; expected alpha_end 10.0, ba" in said
+    words = shlex.split(said.split("as requested; ")[1].split(" resumes this run")[0])
+    assert words[-2:] == ["--seed", "0"]
+    chosen = choose(PRESETS, "smoke", parse_settings(words[1:-2:2], None))
+    RunFolder.open(run, {"system": "ac-wgan", "seed": 0, "config": chosen}, {"fingerprint": "f"})
+
+
+def test_a_setting_that_no_longer_exists_is_told_without_advice_that_fails(tmp_path):
+    run = tmp_path / "run"
+    opened(run)
+    noted = yaml.safe_load((run / "config.yaml").read_text())
+    noted["config"]["gone"] = 1
+    (run / "config.yaml").write_text(yaml.safe_dump(noted))
+    with pytest.raises(InputError, match="a run with gone 1; expected gone none, as requested; to train its weights"):
+        opened(run)
 
 
 # --more-steps

@@ -73,7 +73,7 @@ def train(
     from synthorax.training.config import choose
     from synthorax.training.more_steps import with_more_steps
     from synthorax.training.run_folder import RunFolder, check_run_folder
-    from synthorax.training.same_run import HAD_STEPS, PACKAGE_VERSION
+    from synthorax.training.same_run import HAD_STEPS, ON_DATA, PACKAGE_VERSION
 
     entry = registry().trained(system)
     if max_minutes is not None and not max_minutes >= 0:
@@ -115,7 +115,9 @@ def train(
         # A system of another package may not record the patients from whom its synthetic training cases were made.
         about = dict(training.data)
         if entry.data == "store":
-            about = training_data(Store.of(cast("str | Path | Store", data))) | about
+            store = Store.of(cast("str | Path | Store", data))
+            about = training_data(store) | about
+            settled[ON_DATA] = f"the store {store.path.resolve().name}"
         if first is not None:
             hub.start_from(training.model, first)
             settled["from"] = first.sha256

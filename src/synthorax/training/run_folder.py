@@ -45,7 +45,7 @@ from synthorax.training.files import (
     read_log,
     whole_lines,
 )
-from synthorax.training.same_run import as_mappings, check_config, check_same
+from synthorax.training.same_run import ON_DATA, as_mappings, check_config, check_data, check_fingerprint, check_kind
 from synthorax.training.trainable import Trainable
 
 if TYPE_CHECKING:
@@ -96,10 +96,13 @@ class RunFolder:
         run = cls(path)
         longer = None
         if (path / CONFIG).exists():  # every process checks this itself, so that all of them stop on an error
-            longer = check_config(path / CONFIG, read_mapping(path / CONFIG), config)
-            noted = read_mapping(path / DATA)
+            found, noted = read_mapping(path / CONFIG), read_mapping(path / DATA)
+            # An older run may not record the patients of earlier models.
             asked = {key: value for key, value in data.items() if key in noted or key not in (SEEN_BEFORE, UNTOLD)}
-            check_same(path / DATA, noted, asked)  # an older run may not record the patients of earlier models
+            check_kind(path, found, config)
+            check_fingerprint(path, found, noted, asked, str(config.get(ON_DATA) or ""))
+            longer = check_config(path, found, config)
+            check_data(path, found, noted, asked)
         if fabric is None or fabric.is_global_zero:
             run._make(config, data)
             if longer is not None:
