@@ -186,11 +186,13 @@ def as_mappings(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_defaults(found: Any, asked: Any) -> Any:
     """Return a recorded value as a model of the requested class, with defaults for missing fields, if it is one."""
-    if isinstance(asked, BaseModel):
-        if "precision" in type(asked).model_fields and isinstance(found, Mapping):
-            found = {"precision": BEFORE_AUTO, **found}
+    if isinstance(asked, BaseModel) and isinstance(found, Mapping):
+        fields = type(asked).model_fields
+        found = ({"precision": BEFORE_AUTO} if "precision" in fields else {}) | dict(found)
+        other = {name: value for name, value in found.items() if name not in fields}  # of another version
         with suppress(ValidationError, InputError):
-            return type(asked).model_validate(found)
+            known = type(asked).model_validate({name: found[name] for name in found if name in fields})
+            return other | known.model_dump(mode="json")
     return found
 
 
