@@ -5,6 +5,7 @@ import errno
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -242,6 +243,20 @@ def test_the_seconds_of_the_log_go_on_where_a_stopped_run_had_them(lab, monkeypa
     assert [record["seconds"] for record in log(resumed.run.path)] == [10, 20, 30, 40, 50, 60]
 
 
+def test_the_first_interrupt_is_told_before_the_step_ends(lab, capsys):
+    stopped, said = lab(), []
+
+    def batch_at(step):
+        if step == 20:
+            signal.raise_signal(signal.SIGINT)
+            said.append(capsys.readouterr().err)
+        return stopped.batches(step)
+
+    with pytest.raises(KeyboardInterrupt, match="after step 21, which is saved"):
+        fit(stopped, batch_at)
+    assert "stopping after this step; Ctrl-C again stops now\n" in said[0]
+
+
 def test_a_second_interrupt_stops_at_once(lab, monkeypatch):
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
     stopped = lab()
@@ -254,9 +269,27 @@ def test_a_second_interrupt_stops_at_once(lab, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return stopped.batches(step)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(
+        KeyboardInterrupt, match=r"^at once; the run folder keeps the last state that was saved before$"
+    ):
         fit(stopped, batch_at)
     assert (seen[-1], saved_step(stopped.run.path)) == (20, 20)
+
+
+def test_rate_and_time_left_are_shown_from_the_first_steps_on(lab, monkeypatch):
+    made, seen, given, progress = [], {}, lab(), loop._progress
+    monkeypatch.setattr(loop, "_progress", lambda **options: made.append(progress(**options)) or made[0])
+
+    def batch_at(step):
+        if step == 3:
+            (task,) = made[0].tasks
+            seen.update(completed=task.completed, left=task.time_remaining, figures=task.fields["figures"])
+        return given.batches(step)
+
+    fit(given, batch_at, log_every=50)
+    assert seen["completed"] == 3
+    assert seen["left"] is not None
+    assert re.fullmatch(r"\S+/s", seen["figures"])
 
 
 def test_two_terms_as_timeout_sends_them_still_save(lab):

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from rich.table import Column
 from synthorax.errors import InputError, Stopped, TrainingError
 from synthorax.io.atomic import resolved_output
 from synthorax.io.locks import claim
+from synthorax.screen import say
 from synthorax.training.board import Board
 from synthorax.training.files import STAGE, STATE
 from synthorax.training.guards import Guards, finite, sound
@@ -72,8 +73,8 @@ def fit(
             different states, or the validation lacks the figure that selects the best weights.
         OutputError: a file cannot be written, for instance on a full disk; the last complete state stays.
         TrainingError: a figure is no longer finite, or shows a collapse; the last state that was saved stays on disk.
-        Stopped: SIGINT, SIGTERM or SIGHUP was received; the state is saved.
-        KeyboardInterrupt: a second SIGINT was received; training stops at once and the state is not saved.
+        Stopped: SIGINT, SIGTERM or SIGHUP was received; the state is saved. After a second SIGINT training stops at
+            once, and the last state that was saved stays.
     """
     with claim(resolved_output(run.path)) if fabric.is_global_zero else nullcontext():
         try:
@@ -81,6 +82,10 @@ def fit(
         except TrainingError as error:
             what, *remedies = error.args
             raise TrainingError(what, _kept(run), *remedies) from error
+        except Stopped:
+            raise
+        except KeyboardInterrupt:
+            raise Stopped(signal.SIGINT, f"at once; {_kept(run)}") from None
 
 
 def _kept(run: RunFolder) -> str:
@@ -106,12 +111,13 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
     rate = Rate(step)
     with (
         _progress(disable=not first) as progress,
-        _stop_request() as stop,
+        _stop_request(tell=first) as stop,
         Board(run.path, step, enabled=first) as board,
         Supply(training.batch, step, steps, workers=workers_for(fabric.device.type)) as supply,
     ):
         task = progress.add_task(model.name, total=steps, completed=step, figures="")
         metrics: dict[str, torch.Tensor] = {}
+        figures: dict[str, float] = {}
         stage: Stage | None = None
         while step < steps and not _any(fabric, time.monotonic() >= deadline or bool(stop)):
             before, (stage, within) = stage, training.at(step)
@@ -131,7 +137,7 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
                     run.log(record | named | {"steps_per_second": rate(step)})
                     board.scalars(figures, step)
                 guards.check(figures, step)
-                progress.update(task, completed=step, figures=_shown(rate(step), figures))
+            progress.update(task, completed=step, figures=_shown(rate(step), figures))
             if (
                 validation is not None
                 and stage is training.stages[-1]
@@ -204,11 +210,14 @@ class Rate:
 
 
 @contextmanager
-def _stop_request() -> Iterator[list[int]]:
+def _stop_request(*, tell: bool) -> Iterator[list[int]]:
     """Give a list that collects the numbers of received SIGINT, SIGTERM and SIGHUP; the loop stops between two steps.
 
     After the first signal SIGINT gets its former handler back, so that a second Ctrl-C stops at once. SIGTERM does not,
     because `timeout` sends it twice.
+
+    Args:
+        tell: print a line when the first signal is received, since a step may take long.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
@@ -221,6 +230,9 @@ def _stop_request() -> Iterator[list[int]]:
 
     def receive(number: int, _: object) -> None:
         received.append(number)
+        if tell and len(received) == 1:
+            with suppress(RuntimeError):  # the signal came while this thread was printing
+                say("stopping after this step; Ctrl-C again stops now", error=True)
         if signal.SIGINT in before:
             signal.signal(signal.SIGINT, before[signal.SIGINT])
 
