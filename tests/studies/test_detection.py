@@ -428,12 +428,25 @@ def of_arms(*figures):
         ([(0.02, 0.01), (0.0, 1.0)], "Yes: flips [+] a0: a higher AUC"),
         ([(-0.02, 0.01), (0.0, 1.0)], "No: flips [+] a0: a lower AUC"),
         ([(0.02, 0.01), (-0.02, 0.01)], "It depends: flips [+] a0: a higher AUC; flips [+] a1: a lower AUC"),
-        ([(0.02, None)], "Not known: .* fewer than 3 trainings"),
+        ([(0.02, None)], "Not known: differences in AUC of “flips [+] a0” from “flips” lie .* fewer than 3 trainings"),
         ([], "Not known: no arm"),
     ],
 )
 def test_the_page_answers_its_title_first(figures, said):
     assert re.match(said, answer(of_arms(*figures)))
+
+
+@pytest.mark.parametrize(
+    ("auc", "says_nothing"),
+    [((0.263, 0.2, 0.35), True), ((0.6, 0.49, 0.7), True), ((0.6, 0.51, 0.7), False), ((0.5, None, None), True)],
+)
+def test_a_baseline_that_guesses_is_told_before_any_difference(auc, says_nothing):
+    arm = results.Arm("flips", [0], {"auc": results.Interval(*auc)}, {})
+    found = answer(replace(of_arms((0.02, 0.01)), arms=[arm]))
+    assert found.startswith("This study says nothing about synthetic nodules: the baseline “flips” is") is says_nothing
+    if says_nothing:
+        assert f"not surely better than chance (AUC {auc[0]:.3f}" in found
+        assert "train longer" in found
 
 
 def test_a_second_call_trains_and_makes_nothing(result, store, place, monkeypatch):

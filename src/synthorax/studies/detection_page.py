@@ -12,15 +12,13 @@ from synthorax.datasets.store import Store
 from synthorax.figures import forest
 from synthorax.makers import Maker
 from synthorax.report import write_page
+from synthorax.studies.answers import whether_it_helps
 from synthorax.studies.arms import AMOUNTS, REFERENCE, beside
 from synthorax.studies.detection import LEAST_TRAININGS, STRATA, TESTED, DetectionOutcome, detection_study
 from synthorax.studies.patch_makers import check_maker_fits
 from synthorax.studies.results import TRAININGS, check_study_folder, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
-
-SURE = 0.05
-"""p value, corrected for all comparisons, below which a difference counts as sure."""
 
 
 def study_detection(
@@ -97,27 +95,10 @@ def study_detection(
 
 
 def answer(outcome: DetectionOutcome) -> str:
-    """Return whether synthetic nodules beside real ones helped, the answer to the page's title, as a sentence."""
+    """Return whether synthetic nodules beside real ones helped, the answer to the page's title."""
     mixed = beside("")
     tests = [t for t in outcome.tests if t.metric == TESTED[0] and t.b == REFERENCE and t.a.startswith(mixed)]
-    if not tests:
-        return "Not known: no arm has synthetic nodules beside real ones."
-    low, high = min(t.low for t in tests), max(t.high for t in tests)
-    if all(t.p_holm is None for t in tests):
-        return (
-            f"Not known: differences in AUC from “{REFERENCE}” lie within {low:+.3f} to {high:+.3f}, and fewer than "
-            f"{LEAST_TRAININGS} trainings of each arm give no p values."
-        )
-    sure = [t for t in tests if t.p_holm is not None and t.p_holm < SURE]
-    better, worse = ([t.a for t in sure if t.difference * sign > 0] for sign in (1, -1))
-    if not sure:
-        return (
-            f"Not shown: none of {len(tests)} arms with synthetic nodules beside real ones has an AUC that is surely "
-            f"other than that of “{REFERENCE}” (95 % intervals of the differences within {low:+.3f} to {high:+.3f})."
-        )
-    parts = [f"{', '.join(names)}: a {word} AUC" for names, word in ((better, "higher"), (worse, "lower")) if names]
-    head = "Yes" if not worse else "No" if not better else "It depends"
-    return f"{head}: {'; '.join(parts)} than “{REFERENCE}”, p < {SURE:g} after correction for all comparisons."
+    return whether_it_helps(tests, outcome.arms, LEAST_TRAININGS)
 
 
 def differences(outcome: DetectionOutcome) -> Figure:

@@ -1,0 +1,141 @@
+"""The first sentences of a study's page: what the study says about its title, or why it says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Protocol
+
+from synthorax.studies.results import Arm, Interval
+
+SURE = 0.05
+"""p value, corrected for all comparisons, below which a difference counts as sure."""
+CHANCE = 0.5
+"""AUC of a guess."""
+FAR = 3.0
+"""KID above which samples are called far from real: this times the larger one of the real and the rendered nodules'."""
+
+
+class Compared(Protocol):
+    """A comparison of the AUCs of two arms, such as `results.Test`."""
+
+    @property
+    def a(self) -> str:
+        """Name of the arm with synthetic nodules."""
+        ...
+
+    @property
+    def b(self) -> str:
+        """Name of the arm without them."""
+        ...
+
+    @property
+    def difference(self) -> float:
+        """AUC of a less that of b."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % interval."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95 % interval."""
+        ...
+
+    @property
+    def p_holm(self) -> float | None:
+        """Corrected p value; None with too few trainings."""
+        ...
+
+
+def whether_it_helps(tests: Sequence[Compared], arms: Sequence[Arm], least_trainings: int) -> str:
+    """Return whether synthetic nodules beside real ones helped, as one or two sentences.
+
+    Args:
+        tests: comparisons of the AUCs of arms with synthetic nodules and of the same arms without them.
+        arms: the study's arms, whose measure `auc` tells whether an arm without synthetic nodules has learned anything.
+        least_trainings: fewest trainings of each arm that give p values.
+    """
+    if not tests:
+        return "Not known: no arm has synthetic nodules beside real ones."
+    baselines = list(dict.fromkeys(test.b for test in tests))
+    aucs = {arm.name: arm.metrics["auc"] for arm in arms if "auc" in arm.metrics}
+    if guesses := [name for name in baselines if name in aucs and _is_chance(aucs[name])]:
+        return f"This study says nothing about synthetic nodules: {'; '.join(_chance(n, aucs[n]) for n in guesses)}."
+    low, high = min(t.low for t in tests), max(t.high for t in tests)
+    named, without = ", ".join(dict.fromkeys(f"“{t.a}”" for t in tests)), " or ".join(f"“{b}”" for b in baselines)
+    if all(t.p_holm is None for t in tests):
+        return (
+            f"Not known: differences in AUC of {named} from {without} lie within {low:+.3f} to {high:+.3f}, and fewer "
+            f"than {least_trainings} trainings of each arm give no p values."
+        )
+    sure = [t for t in tests if t.p_holm is not None and t.p_holm < SURE]
+    better, worse = ([t.a for t in sure if t.difference * sign > 0] for sign in (1, -1))
+    if not sure:
+        return (
+            f"Not shown: none of {len(tests)} arms with synthetic nodules beside real ones has an AUC that is surely "
+            f"other than that of {without} (95 % intervals of the differences within {low:+.3f} to {high:+.3f})."
+        )
+    parts = [f"{', '.join(names)}: a {word} AUC" for names, word in ((better, "higher"), (worse, "lower")) if names]
+    head = "Yes" if not worse else "No" if not better else "It depends"
+    return f"{head}: {'; '.join(parts)} than {without}, p < {SURE:g} after correction for all comparisons."
+
+
+def _is_chance(auc: Interval) -> bool:
+    """Whether an AUC is that of a guess or lower, or its interval includes a guess."""
+    return (auc.mean if auc.low is None else auc.low) <= CHANCE
+
+
+def _chance(name: str, auc: Interval) -> str:
+    ends = "" if auc.low is None or auc.high is None else f", 95 % interval {auc.low:.3f} to {auc.high:.3f}"
+    return f"the baseline “{name}” is not surely better than chance (AUC {auc.mean:.3f}{ends}); train longer or on more"
+
+
+def how_real(kid: Mapping[str, float], maker: str, real: str, rendered: str) -> str:
+    """Return how close a maker's samples are to real nodules, as a sentence.
+
+    Args:
+        kid: set of samples to its KID x 1000 from the real nodules of training patients.
+        maker: name of the maker's set.
+        real: name of the set of real nodules of other patients.
+        rendered: name of the set of rendered nodules.
+    """
+    if maker not in kid or not isfinite(kid[maker]):
+        return "Likeness is not known: too few samples were measured."
+    others = {name: kid[name] for name in (real, rendered) if name in kid and name != maker}
+    own, words = kid[maker], {real: "real nodules of other patients", rendered: "rendered nodules"}
+    nearer = [words[name] for name, value in others.items() if own <= value]
+    if real in others and own <= others[real]:
+        head = "As close to real as real nodules of other patients"
+    elif nearer:
+        head = "Closer to real than rendered nodules, not as close as real nodules of other patients"
+    elif own > FAR * max([*others.values(), 0.0]):
+        head = "Far from real"
+    else:
+        head = f"Less close to real than {' or '.join(words[name] for name in others) or 'copies'}"
+    have = " and ".join(f"{_short(value)} for {words[name]}" for name, value in others.items())
+    return f"{head}: KID x 1000 is {_short(own)}{f'; it is {have}' if have else ''}."
+
+
+def whether_followed(made: Interval | None, real: Interval | None) -> str:
+    """Return whether a maker's nodules have the requested diameters, as a sentence.
+
+    Args:
+        made: rank correlation of requested and measured diameters; None if the maker takes no diameter.
+        real: rank correlation of stated and measured diameters of real nodules.
+    """
+    if made is None:
+        return "No diameter can be requested of this maker."
+    if not isfinite(made.mean):
+        return "Whether the requested diameter is followed is not known."
+    bound = f"; that of real nodules is {real.mean:.2f}" if real is not None and isfinite(real.mean) else ""
+    followed = (made.mean if made.low is None else made.low) > 0
+    weakly = followed and real is not None and made.mean < real.mean / 2
+    word = "is followed weakly" if weakly else "is followed" if followed else "is not followed"
+    return f"The requested diameter {word} (rank correlation {made.mean:.2f}{bound})."
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
