@@ -83,6 +83,9 @@ def test_the_study_ends_in_figures_checks_and_pictures(store, extractor, tmp_pat
     assert written["extractor"] == {"name": "tiny", "sha256": "1" * 64}
     assert written["checks"][0]["what"].startswith("diameter")
     text = page.read_text()
+    assert f"<p><b>{written['answer']}</b></p>" in text
+    assert "KID x 1000 is" in written["answer"]
+    assert "The requested diameter is" in written["answer"]
     assert text.count("<img") == 4
     assert "nan" not in text.lower().split("</style>")[1].split("base64")[0]
     again = go()[1]

@@ -13,10 +13,11 @@ from synthorax.metrics.roc import auc
 from synthorax.provenance import patient_key
 from synthorax.studies.contexts import BENIGN_CLASS, MALIGNANT_CLASS, Contexts, made_in_contexts, replaces
 from synthorax.studies.malignancy import DIAMETER, PAPER_RESULTS, SHAPE_FEATURES, malignancy_study
-from synthorax.studies.malignancy_page import study_malignancy
+from synthorax.studies.malignancy_page import malignancy_answer, study_malignancy
 from synthorax.studies.malignancy_recipes import FLIPS, RAW, WEIGHTED, in_contexts, with_flips
 from synthorax.studies.malignant_or_benign import diameters_of, malignancy_splits
 from synthorax.studies.patch_makers import check_maker_fits
+from synthorax.studies.results import Interval
 from synthorax.studies.trials import Study
 from synthorax.tasks.config import MALIGNANCY
 from tests.helpers.balls import ball_mask
@@ -170,6 +171,17 @@ def test_made_nodules_are_compared_with_the_arm_without_them_and_with_the_maker_
     assert (in_contexts("dots", "malignant", 1), in_contexts("dots", "benign", 2)) not in pairs
 
 
+def test_the_page_begins_with_whether_made_nodules_helped(found):
+    told = malignancy_answer(found)
+    made = {f"“{name}”" for name, n in found.made.items() if n}
+    assert told.startswith("This study says nothing about synthetic nodules: the baseline “raw”") or all(
+        name in told for name in made
+    )
+    arms = [replace(arm, metrics={"auc": Interval(0.8, 0.7, 0.9)}) for arm in found.arms]
+    tests = [replace(test, p_holm=0.01, difference=0.1) for test in found.tests]
+    assert malignancy_answer(replace(found, arms=arms, tests=tests)).startswith("Yes: raw + dots")
+
+
 def test_the_smallest_difference_is_that_of_four_in_five_cases(found):
     half = np.median([(test.high - test.low) / 2 for test in found.tests])
     assert found.smallest == pytest.approx(half / norm.ppf(0.975) * (norm.ppf(0.975) + norm.ppf(0.8)))
@@ -192,6 +204,8 @@ def test_a_stopped_study_goes_on_and_writes_its_page(store, place, monkeypatch):
     assert go()[1] == outcome
     assert "the comparisons detect a difference in AUC" in page.read_text()
     results = json.loads((place / "out" / "results.json").read_text())
+    assert results["answer"] == "Not known: no arm has synthetic nodules beside real ones."
+    assert page.read_text().split("</h1>")[1].lstrip().startswith(f"<p><b>{results['answer']}</b></p>")
     assert [arm["name"] for arm in results["arms"]] == [RAW, WEIGHTED, DIAMETER, SHAPE_FEATURES]
     assert results["tests"][0]["p_delong"] == outcome.tests[0].p_delong
 

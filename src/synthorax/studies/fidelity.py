@@ -17,6 +17,8 @@ from synthorax.metrics.ms_ssim import diversity
 from synthorax.seeding import generator
 from synthorax.studies.trials import patients_of
 
+KID = "KID x 1000"
+"""Name of the kernel inception distance among the measures."""
 BLURRED_CONTROL_VOXELS = 1.5
 """Standard deviation in voxels of the Gaussian that blurs real patches for a control."""
 VALUE_RANGE_HU = 1400.0
@@ -85,7 +87,7 @@ def likeness(
         alike = diversity(hu, VALUE_RANGE_HU, seed=seed).ms_ssim
         rows[name] = {
             "FID": (frechet.value, None, None),
-            "KID x 1000": (1000 * kernel.value, None, None),
+            KID: (1000 * kernel.value, None, None),
             "IS": (inception.value, None, None),
             "MS-SSIM of pairs": (alike.value, alike.low, alike.high),
             "attraction": (recalled.attraction.value, recalled.attraction.low, recalled.attraction.high),

@@ -24,8 +24,9 @@ from synthorax.nodule import NoduleAttributes
 from synthorax.patch import POSITIVE
 from synthorax.report import write_page
 from synthorax.seeding import derive
+from synthorax.studies.answers import how_real, whether_followed
 from synthorax.studies.conditions import SIDES, Check, check_rating, check_widths
-from synthorax.studies.fidelity import Patches, likeness
+from synthorax.studies.fidelity import KID, Patches, likeness
 from synthorax.studies.patch_makers import (
     as_generator,
     check_maker_fits,
@@ -49,6 +50,8 @@ from synthorax.training.files import LOG, read_log
 DIAMETERS_MM = (5.0, 8.0, 12.0, 18.0)
 ASKED_RATINGS = (1.0, 3.0, 5.0)
 """Ratings requested in the columns of the figure."""
+REAL_OTHERS = "real, validation patients"
+"""Name of the set of real nodules of other patients, whose values a perfect generator would have."""
 SHOWN_SAMPLES = 8
 """Number of samples shown beside their nearest neighbours."""
 LEAST_SAMPLES = 4
@@ -148,7 +151,7 @@ def study_fidelity(
     plain = samples_for(generator, asked, derive(seed, "plain"))
     missing = without_voxels(maker.name, count_without_voxels(plain), len(asked))
     made = {
-        "real, validation patients": Patches.of(val).hu,
+        REAL_OTHERS: Patches.of(val).hu,
         maker.name: plain.ct,
         **({passed: selected(generator, asked, derive(seed, "selected"))} if generator.selects else {}),
         baseline.name: sampled(makers[baseline.name], asked, derive(seed, "rendered")),
@@ -174,11 +177,17 @@ def study_fidelity(
     for sentence in filter(None, (missing, too_wide(train), moved_into_range(generator, asked))):
         study.console.print(sentence)
     found = Fidelity(rows, checks, pictures, counts)
-    _write(out, store, found, maker, extractor, extractor_name)
+    kid = {name: row[KID][0] for name, row in rows.items()}
+    width = checks[0]  # of `check_widths`: the diameter, as requested and as measured
+    answer = how_real(kid, maker.name, REAL_OTHERS, baseline.name)
+    answer += " " + whether_followed(width.made.get(maker.name), width.real)
+    _write(out, store, found, maker, extractor, extractor_name, answer)
     return out / "index.html", found
 
 
-def _write(out: Path, store: Store, found: Fidelity, maker: Maker, extractor: Model, extractor_name: str) -> None:
+def _write(
+    out: Path, store: Store, found: Fidelity, maker: Maker, extractor: Model, extractor_name: str, answer: str
+) -> None:
     arms = [
         Arm(name, [], {measure: Interval(*value) for measure, value in row.items()}, {})
         for name, row in found.likeness.items()
@@ -190,6 +199,7 @@ def _write(out: Path, store: Store, found: Fidelity, maker: Maker, extractor: Mo
         "fidelity",
         {"fingerprint": store.fingerprint, "source": store.source},
         arms,
+        answer=answer,
         checks=[asdict(check) for check in found.checks],
         counts=found.counts,
         splits=store.splits,
@@ -201,6 +211,7 @@ def _write(out: Path, store: Store, found: Fidelity, maker: Maker, extractor: Mo
         out / "index.html",
         "study_fidelity.html",
         found=found,
+        answer=answer,
         columns=list(next(iter(found.likeness.values()))),
         makers=list(dict.fromkeys(name for check in found.checks for name in check.made)),
         maker=maker.name,

@@ -59,6 +59,8 @@ MALIGNANCY_MEASURES: dict[str, Measure] = {
     "sensitivity": lambda found: found.sensitivity,
     "specificity": lambda found: found.specificity,
 }
+LEAST_TRAININGS_COMPARED = 2
+"""Fewest trainings of each arm for p values: one training does not show how much another one differs."""
 PAPER_COUNTS = {"train": (1016, 233), "val": (128, 28), "test": (133, 24)}
 """Numbers of benign and malignant patches in the paper (table 1)."""
 PAPER_RESULTS: Mapping[str, Mapping[str, tuple[float, float, float, float]]] = {
@@ -268,7 +270,7 @@ def _compared(
         test = compared_over_seeds(apart, patients)
         means = [np.mean([scores.test for scores in found[name]], 0) for name in (a, b)]
         delong = delong_comparison(labels, *means)
-        p = test.p if len(apart) > 1 else None
+        p = test.p if len(apart) >= LEAST_TRAININGS_COMPARED else None
         tests.append(MalignancyTest(a, b, test.difference, test.low, test.high, p, None, delong.difference, delong.p))
     corrected = holm_of_known([test.p for test in tests])
     return [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]

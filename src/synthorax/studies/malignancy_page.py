@@ -14,7 +14,8 @@ from synthorax.figures import forest
 from synthorax.makers import Method
 from synthorax.nodule import MalignancyRule
 from synthorax.report import write_page
-from synthorax.studies.malignancy import PAPER_COUNTS, MalignancyOutcome, malignancy_study
+from synthorax.studies.answers import whether_it_helps
+from synthorax.studies.malignancy import LEAST_TRAININGS_COMPARED, PAPER_COUNTS, MalignancyOutcome, malignancy_study
 from synthorax.studies.malignancy_recipes import FLIPS, RATIOS, RAW, ArmKind
 from synthorax.studies.patch_makers import check_maker_fits
 from synthorax.studies.results import TRAININGS, check_study_folder, machine, write_results
@@ -67,6 +68,7 @@ def study_malignancy(
         "malignancy",
         {"fingerprint": store.fingerprint, "source": store.source},
         outcome.arms,
+        answer=malignancy_answer(outcome),
         tests=[asdict(test) for test in outcome.tests],
         smallest_difference=outcome.smallest,
         counts=outcome.counts,
@@ -83,6 +85,7 @@ def study_malignancy(
         page,
         "study_malignancy.html",
         outcome=outcome,
+        answer=malignancy_answer(outcome),
         columns=list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics)),
         paper_counts=dict(zip(outcome.counts, PAPER_COUNTS.values(), strict=True)),
         picture_of_tests=malignancy_differences(outcome),
@@ -94,6 +97,12 @@ def study_malignancy(
         machine=machine(),
     )
     return page, outcome
+
+
+def malignancy_answer(outcome: MalignancyOutcome) -> str:
+    """Return whether synthetic malignant nodules beside real ones helped, the answer to the page's title."""
+    tests = [test for test in outcome.tests if test.b in (RAW, FLIPS) and outcome.made.get(test.a)]
+    return whether_it_helps(tests, outcome.arms, LEAST_TRAININGS_COMPARED)
 
 
 def malignancy_differences(outcome: MalignancyOutcome) -> Figure:
