@@ -88,6 +88,10 @@ def find(
     roles = (role,) if isinstance(role, str) else role
     maker = _maker(what, options, device)
     if maker is not None and maker.roles.isdisjoint(roles) and "injects" in roles and blends(maker.roles):
+        if cure := getattr(maker, "masks_missing", ""):
+            named = what if isinstance(what, str | Path) else maker.name
+            found = "a model whose nodules have no masks, which injecting needs"
+            raise InputError(named, found, f"a model that makes masks; {cure}")
         from synthorax.editing.blended import Blended  # imports SciPy, which takes half a second
 
         return Blended(cast(Generator, maker), options)

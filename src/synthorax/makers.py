@@ -297,11 +297,14 @@ class Generator(Maker, Protocol):
     Attributes:
         makes_empty: whether a patch without a nodule, `()`, may be requested; False unless a class sets it.
         selects: whether `select` works; False unless a class sets it.
+        masks_missing: how to train masks for a maker of patches whose nodules have none, for an error; empty unless a
+            class sets it.
         spec: grid of the samples.
     """
 
     makes_empty: bool = False
     selects: bool = False
+    masks_missing: str = ""
     spec: PatchSpec
 
     def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:

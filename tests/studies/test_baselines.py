@@ -264,11 +264,14 @@ def test_a_store_of_one_class_is_refused_before_any_training(tmp_path, no_traini
     benign = store_of(tmp_path / "benign", cases(5, readers=[(1, 2, 1)], size=34))
     study = Study(benign, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
     refused(
-        malignancy_arms, study, MALIGNANCY["smoke"], f"0 train patients with class 1; expected {LEAST_PATIENTS} or more"
+        malignancy_arms,
+        study,
+        MALIGNANCY["smoke"],
+        f"no training patients have a malignant nodule; expected {LEAST_PATIENTS} or more",
     )
     tight = store_of(tmp_path / "tight", cases(5, readers=[(1, 2, 1)], size=16))
     study = Study(tight, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
-    refused(detection_arms, study, DETECTION["smoke"], "0 train patients with class 0")
+    refused(detection_arms, study, DETECTION["smoke"], "no training patients have a patch without a nodule")
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -279,7 +282,7 @@ def test_a_store_of_too_few_patients_is_refused_before_any_training(tmp_path, no
         run,
         Study(few, tmp_path / "out", (0,), "cpu", tmp_path / "cache"),
         config,
-        "patients with (class|nodules)|no nodule",
+        "patients? (have|has) |patients with nodules|no nodule",
     )
 
 
@@ -294,7 +297,7 @@ def test_the_numbers_of_patients_are_told_before_any_place_is_looked_for(tmp_pat
 def test_a_store_that_one_rule_of_malignancy_makes_benign_is_refused_before_any_training(tmp_path, no_training):
     halves = cases(12, readers=((1, 2, 2, 1), (5, 5, 3, 3)), size=34)
     study = Study(store_of(tmp_path / "halves", halves), tmp_path / "out", (0,), "cpu", tmp_path / "cache")
-    refused(malignancy_arms, study, MALIGNANCY["smoke"], "0 train patients with class 1")
+    refused(malignancy_arms, study, MALIGNANCY["smoke"], "no training patients have a malignant nodule")
 
 
 def test_a_split_without_patients_is_refused_before_any_training(tmp_path, no_training):
@@ -321,7 +324,7 @@ def test_patients_and_not_nodules_are_counted(store, study):
     splits = study.splits(SEGMENTATION["smoke"], lambda split: nodule_places(store.in_split(split)) * 3)
     assert len(splits.test) == 36
     assert len(np.unique(patients_of(splits.test))) == 12
-    check_splits(store, splits, [1])
+    check_splits(store, splits, {1: "a nodule"})
     one = study.splits(SEGMENTATION["smoke"], lambda split: nodule_places(store.in_split(split))[:2] * 9)
-    with pytest.raises(InputError, match="2 train patients with class 1"):
-        check_splits(store, one, [POSITIVE])
+    with pytest.raises(InputError, match="2 training patients have a nodule; expected 4 or more in"):
+        check_splits(store, one, {POSITIVE: "a nodule"})

@@ -225,5 +225,5 @@ def test_a_ratio_of_nothing_is_refused(study, ratios, said):
 
 def test_a_store_with_one_class_is_refused(tmp_path):
     store = store_of(tmp_path / "store", cases(6, readers=((1, 2, 2, 1),)))
-    with pytest.raises(InputError, match="patients with class 1"):
+    with pytest.raises(InputError, match="patients have a malignant nodule"):
         malignancy_study(Study(store, tmp_path / "out", [0], "cpu", tmp_path), CONFIG, baseline=Dots())

@@ -77,11 +77,13 @@ def prepare(
         InputError: no scan in the source can be read, an option is not valid, or `out` has something else.
         OutputError: the store cannot be written.
     """
+    from synthorax.annotations.nodule_table import NODULE_TABLE
     from synthorax.datasets import reader_lists, source_lists
     from synthorax.datasets.case import ANNOTATED
     from synthorax.datasets.joined import join
     from synthorax.datasets.prepare import prepare_store
     from synthorax.io.structure_names import wanted_structures
+    from synthorax.io.walk import files_below
     from synthorax.provenance import fingerprint
 
     if not 1 <= readers <= 4:
@@ -115,7 +117,15 @@ def prepare(
         found = source_lists.scan_sources(folder, rows, structures, stated=annotated, patient_from=patient_from)
     elif kind in ("lidc", "luna16"):
         request["readers"] = readers
-        found = (reader_lists.lidc_sources if kind == "lidc" else reader_lists.luna16_sources)(folder, readers)
+        try:
+            found = (reader_lists.lidc_sources if kind == "lidc" else reader_lists.luna16_sources)(folder, readers)
+        except InputError as error:
+            tables = [path for path in files_below(folder) if path.name == NODULE_TABLE] if kind == "luna16" else []
+            if error.args[0] == folder and tables:
+                content = f"no annotations.csv of LUNA16, but {tables[0].relative_to(folder)}"
+                expected = "LUNA16 as downloaded; `synthorax prepare patches` reads the images of a nodules.csv"
+                raise InputError(source, content, expected) from error
+            raise
     else:
         raise InputError("kind of source", repr(kind), "lidc, luna16, scans or patches")
     return prepare_store(

@@ -14,7 +14,7 @@ from synthorax.datasets.patches import PatchDataset, Place
 from synthorax.datasets.places import negative_places, nodule_places, outlined_places
 from synthorax.metrics.bootstrap import mean_of
 from synthorax.nodule import MalignancyRule
-from synthorax.patch import POSITIVE
+from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.shapes.overlap import dice
 from synthorax.studies.malignant_or_benign import by_size, diameters_of, malignancy_splits
 from synthorax.studies.results import Arm, Interval
@@ -58,7 +58,7 @@ def detection_splits(study: Study, config: TaskConfig, negatives: float = 1.0) -
         return positive + negative_places(study.store, cases, spec, count, 0, margin=margin, cache=study.cache)
 
     splits = study.splits(config, places)
-    check_splits(study.store, splits, [0, 1])
+    check_splits(study.store, splits, {NEGATIVE: "a patch without a nodule", POSITIVE: "a nodule"})
     return splits
 
 
@@ -110,7 +110,7 @@ def segmentation_arms(study: Study, config: TaskConfig) -> list[Arm]:
         return outlined_places(study.store.in_split(split))
 
     splits = study.splits(config, places)
-    check_splits(study.store, splits, [POSITIVE])
+    check_splits(study.store, splits, {POSITIVE: "a nodule with an outline"})
     found = study.scores("segmenter", config, splits)
     whole, patients = all_of(splits.test), patients_of(splits.test)
     truth = whole["mask"][:, 0].numpy() > 0

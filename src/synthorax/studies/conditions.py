@@ -236,7 +236,9 @@ def rating_splits(study: Study, config: TaskConfig, name: Rating) -> Splits:
         return None if not known or low < value < high else int(value >= high)
 
     splits = study.splits(config, lambda split: nodule_places(study.store.in_split(split), side))
-    check_splits(study.store, splits, [0, 1])
+    check_splits(
+        study.store, splits, {0: f"a nodule with {name} {low:g} or less", 1: f"a nodule with {name} {high:g} or more"}
+    )
     return splits
 
 

@@ -36,7 +36,7 @@ def malignancy_splits(study: Study, config: TaskConfig, rule: MalignancyRule) ->
         return [place for place in rated if place.nodule and place.nodule.attributes.diameter_mm]
 
     splits = study.splits(config, places)
-    check_splits(study.store, splits, [0, 1])
+    check_splits(study.store, splits, {0: "a benign nodule", 1: "a malignant nodule"})
     return splits
 
 

@@ -44,6 +44,10 @@ from synthorax.training.system import Batches
 
 LEAST_PATIENTS = 4
 """Fewest patients of each class in each split; with fewer, there is no interval."""
+SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
+"""Names of the splits in sentences."""
+NUMBERS = {0: "no", 1: "one"}
+"""Numbers of patients that are written in words."""
 Measure = Callable[[Confusion], object]
 MEASURES: dict[str, Measure] = {
     "sensitivity": lambda found: found.sensitivity,
@@ -126,18 +130,25 @@ class Feed:
     batches: Callable[[PatchDataset], Batches]
 
 
-def check_splits(store: Store, splits: Splits, classes: Sequence[int]) -> None:
+def check_splits(store: Store, splits: Splits, kinds: Mapping[int, str]) -> None:
     """Check that every split has enough patients of every class for a study.
+
+    Args:
+        store: the store, for the error.
+        splits: the patches.
+        kinds: class to the words for what its patients have, such as `a malignant nodule`.
 
     Raises:
         InputError: a split has fewer than `LEAST_PATIENTS` patients of a class.
     """
     for name, patches in vars(splits).items():
-        for label in classes:
-            patients = {p.patient_id for p in patches.places if p.label == label}
-            if len(patients) < LEAST_PATIENTS:
-                found = f"{len(patients)} {name} patients with class {label}"
-                raise InputError(store.path, found, f"{LEAST_PATIENTS} or more in each split")
+        for label, kind in kinds.items():
+            n = len({p.patient_id for p in patches.places if p.label == label})
+            if n < LEAST_PATIENTS:
+                have = "patient has" if n == 1 else "patients have"
+                found = f"{NUMBERS.get(n, n)} {SPLIT_WORDS.get(name, name)} {have} {kind}"
+                more = "prepare more patients, or divide them otherwise, as with --split 0.4,0.3,0.3"
+                raise InputError(store.path, found, f"{LEAST_PATIENTS} or more in each split; {more}")
 
 
 def check_patients(store: Store) -> None:

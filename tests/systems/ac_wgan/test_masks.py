@@ -156,7 +156,14 @@ def test_a_model_without_a_segmenter_makes_samples_without_masks_and_says_so():
     made = samples_of(AcWgan(ac_wgan_config("smoke", {})), [NODULE])
     assert set(made.arrays) == {"ct"}
     assert any("has no segmenter" in note for note in made.notes)
+    assert any("--from RUN --set steps=0 --set segmenter_steps=600" in note for note in made.notes)
     assert not samples_of(AcWgan(ac_wgan_config("smoke", {})), [()]).notes
+
+
+def test_a_model_without_a_segmenter_is_refused_for_injecting_with_the_command_that_adds_one(alone):
+    cure = "masks, which injecting needs; expected a model that makes masks; .* --set steps=0 --set segmenter_steps=600"
+    with pytest.raises(InputError, match=cure):
+        hub.find(alone, "injects")
 
 
 def test_made_nodules_enter_a_store_with_their_masks(run, with_pieces, tmp_path):

@@ -29,10 +29,15 @@ TELL_EVERY_S = 20.0
 """Seconds between two lines about the progress of a selection."""
 WORTH_TELLING_S = 10.0
 """Seconds that a selection has to need before it tells its estimate."""
-NO_MASKS = (
-    "this model has no segmenter: its nodules have no masks, and their diameters are not measured; "
-    "train a model with --set segmenter_steps=600 to have both"
+TRAIN_MASKS = (
+    "synthorax train ac-wgan --data STORE --preset PRESET --from RUN --set steps=0 --set segmenter_steps=600 --out NEW "
+    "adds a segmenter"
 )
+"""How to give a model a segmenter, whose preset has to be that of RUN."""
+NO_MASKS = (
+    "this model has no segmenter: its nodules have no masks, and their diameters are not measured; " + TRAIN_MASKS
+)
+"""Note on samples of a model without a segmenter."""
 
 
 class AcWganMaker:
@@ -51,6 +56,11 @@ class AcWganMaker:
     def spec(self) -> PatchSpec:
         """Grid and HU window of the patches."""
         return self._system.config.patch
+
+    @property
+    def masks_missing(self) -> str:
+        """How to give the model a segmenter if it has none."""
+        return "" if self._system.segmenter else TRAIN_MASKS
 
     @property
     def selects(self) -> bool:
