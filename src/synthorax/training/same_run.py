@@ -28,9 +28,9 @@ ASIDE = frozenset({HAD_STEPS, PACKAGE_VERSION, ON_DATA})
 """Keys of `config.yaml` that are not compared."""
 FINGERPRINT = "fingerprint"
 """Key of `data.json`: hash of the data."""
-SETTINGS = "config."
+SETTINGS_START = "config."
 """Start of the keys of a system's settings."""
-MOST_NAMED = 6
+MOST_SETTINGS_NAMED = 6
 """Most settings that an error names."""
 LONGEST_SETTING = 60
 """Largest number of characters of a setting in an error message."""
@@ -141,16 +141,18 @@ def _other_settings(
 
     def listed(values: Mapping[str, Any]) -> str:
         named = [
-            f"{key.removeprefix(SETTINGS)} {shorten(_text(values[key]), LONGEST_SETTING) if key in values else 'none'}"
-            for key in differ[:MOST_NAMED]
+            f"{key.removeprefix(SETTINGS_START)} {shorten(_text(values.get(key, 'none')), LONGEST_SETTING)}"
+            for key in differ[:MOST_SETTINGS_NAMED]
         ]
-        return ", ".join(named) + (f" and {len(differ) - MOST_NAMED} more" if len(differ) > MOST_NAMED else "")
+        return ", ".join(named) + (
+            f" and {len(differ) - MOST_SETTINGS_NAMED} more" if len(differ) > MOST_SETTINGS_NAMED else ""
+        )
 
     ways = [_option(key, there) if key in wanted else "" for key in differ]
-    if len(differ) > MOST_NAMED or not all(ways):
-        own = [way for key, way in zip(differ, ways, strict=True) if way and not key.startswith(SETTINGS)]
+    if len(differ) > MOST_SETTINGS_NAMED or not all(ways):
+        own = [way for key, way in zip(differ, ways, strict=True) if way and not key.startswith(SETTINGS_START)]
         ways = [f"--config {run / CONFIG}", *own]
-        if any(key not in wanted or (not key.startswith(SETTINGS) and not _option(key, there)) for key in differ):
+        if any(key not in wanted or (not key.startswith(SETTINGS_START) and not _option(key, there)) for key in differ):
             ways = []  # such as a setting of another version, or the hash of the model that the training started from
     way = f"{' '.join(ways)} resumes this run; " if ways else ""
     if list(differ) == [STEPS_SETTING]:
@@ -163,7 +165,7 @@ def _option(key: str, there: Mapping[str, Any]) -> str:
     """Return the option that gives a setting the run's value; empty if none does."""
     if key == "seed" and key in there:
         return f"--seed {there[key]}"
-    name = key.removeprefix(SETTINGS)
+    name = key.removeprefix(SETTINGS_START)
     if key == name or key not in there or "." in name or isinstance(there[key], dict):
         return ""
     return f"--set {shlex.quote(f'{name}={_text(there[key])}')}"
