@@ -71,9 +71,10 @@ def info(path: str | Path, *, check: bool = False, draw: str | Path | None = Non
         OutputError: the picture cannot be written.
     """
     from synthorax import hub
-    from synthorax.api.about_results import result_facts, table_or_manifest, unfinished
+    from synthorax.api.about_results import result_facts, study_facts, table_or_manifest, unfinished
     from synthorax.datasets.scan_folder import is_scan_folder, rows_of
     from synthorax.datasets.store import is_store
+    from synthorax.io.own_kinds import STUDY_RESULTS, is_study
     from synthorax.io.walk import check_listed
 
     if not Path(path).exists() and str(path) in (known := hub.bundled()):
@@ -97,11 +98,15 @@ def info(path: str | Path, *, check: bool = False, draw: str | Path | None = Non
             return _run(path)
         if (path / MANIFEST).is_file():
             return result_facts(path)
+        if is_study(path):
+            return study_facts(path)
         if is_scan_folder(path):
             return {"holds": "samples that were not finished", "samples": len(rows_of(path))}
         if (stopped := unfinished(path)) is not None:
             return stopped
         return _scans(path)
+    if path.name == STUDY_RESULTS and is_study(path.parent):
+        return study_facts(path.parent)
     return table_or_manifest(path) or _file(path)
 
 

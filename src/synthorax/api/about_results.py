@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SHOWN_FACTS = ("synthetic", "method", "model_sha256", "seed", "patient_id", "source", "annotated", "files")
 """Entries of a manifest that `info` shows as they are."""
+SHOWN_OF_STUDIES = ("study", "answer", "data", "maker", "models", "date")
+"""Entries of a study's results that `info` shows as they are."""
 MOST_SCANS_NAMED = 5
 """Scans of a folder that `info` names at most."""
 
@@ -54,6 +56,28 @@ def result_facts(folder: Path) -> dict[str, Any]:
         **_behind(manifest.get("lineage")),
         "all_facts": f"{MANIFEST} in this folder",
     }
+
+
+def study_facts(folder: Path) -> dict[str, Any]:
+    """Return what a study's folder holds: its name, its answer, and the means of each arm's measures.
+
+    Raises:
+        InputError: the results are damaged.
+    """
+    from synthorax.io.mappings import read_mapping
+    from synthorax.io.own_kinds import STUDY_RESULTS
+
+    results = read_mapping(folder / STUDY_RESULTS)
+    arms: dict[str, Any] = {}
+    for arm in _rows(results, "arms"):
+        measures = arm.get("metrics")
+        arms[str(arm.get("name"))] = {
+            name: value.get("mean") if isinstance(value, dict) else value
+            for name, value in (measures.items() if isinstance(measures, dict) else ())
+        }
+    about = {name: results[name] for name in SHOWN_OF_STUDIES if results.get(name)}
+    where = {"page": "index.html", "all_facts": f"{STUDY_RESULTS} in this folder"}
+    return {"holds": "study", **about, "arms": arms, **where}
 
 
 def table_facts(table: Path) -> dict[str, Any]:

@@ -82,6 +82,7 @@ def prepare(
     from synthorax.datasets.case import ANNOTATED
     from synthorax.datasets.joined import join
     from synthorax.datasets.prepare import prepare_store
+    from synthorax.io.own_kinds import own_kind
     from synthorax.io.structure_names import wanted_structures
     from synthorax.io.walk import files_below
     from synthorax.provenance import fingerprint
@@ -94,6 +95,8 @@ def prepare(
     folder = Path(source).resolve()
     if not folder.exists():
         raise InputError(source, "nothing", "a folder of scans")
+    if folder.is_dir() and (own := own_kind(folder)):
+        raise InputError(source, own.name, f"a folder of scans; {own.use}")
     if Path(out).resolve() in (folder, *folder.parents) and Path(out).exists():
         raise InputError(out, "the source, or a folder around it", "another folder, which may be inside the source")
     rows = Path(table).resolve() if table else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from synthorax.api.shapes import read_shapes
+from synthorax.api.stores import store_given
 from synthorax.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,7 +106,6 @@ def study_baselines(
         InputError: the store has only one class or too few patients, the patches are too small for a network, or a name
             is unknown.
     """
-    from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
     from synthorax.studies.baselines_page import BASELINE_STUDIES
     from synthorax.studies.baselines_page import study_baselines as run
@@ -115,7 +115,7 @@ def study_baselines(
         raise InputError("task", repr(unknown[0]), " or ".join(BASELINE_STUDIES))
     check_count("trainings", trainings, 1)
     configs = {task: task_config(task, preset, (settings or {}).get(task, {})) for task in tasks}
-    store = Store.of(data)
+    store = store_given(data)
     with working_in(Path(out)):
         return run(store, configs, Path(out), trainings=trainings, seed=seed, device=device)[0]
 
@@ -156,7 +156,6 @@ def study_detection(
             on validation or test patients, or a setting is not valid.
     """
     from synthorax import hub
-    from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
     from synthorax.studies.detection_page import study_detection as run
     from synthorax.studies.patch_makers import patch_maker
@@ -170,7 +169,7 @@ def study_detection(
     default = hub.default("makes patches")
     makers = [patch_maker(model, device) for model in ([default] if models is None else models)]
     config = _on_the_patches_of(makers, config, settings or {})
-    store = Store.of(data)
+    store = store_given(data)
     with working_in(Path(out)):
         return run(
             store,
@@ -222,7 +221,6 @@ def study_false_alarms(
             test patients, or a setting is not valid.
     """
     from synthorax import hub
-    from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
     from synthorax.studies.false_alarms_page import study_false_alarms as run
     from synthorax.tasks.config import task_config
@@ -231,7 +229,7 @@ def study_false_alarms(
     config = task_config("detection", preset, settings or {})
     injectors = [hub.find(model, "injects", device=device) for model in models]
     healers = [hub.find(model, "erases", device=device) for model in erasers]
-    cubes, whole = Store.of(data), Store.of(chests)
+    cubes, whole = store_given(data), store_given(chests)
     with working_in(Path(out)):
         return run(
             cubes,
@@ -285,7 +283,6 @@ def study_malignancy(
     from typing import get_args
 
     from synthorax import hub
-    from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
     from synthorax.nodule import MalignancyRule
     from synthorax.studies.malignancy_page import study_malignancy as run
@@ -303,7 +300,7 @@ def study_malignancy(
     config = task_config("malignancy", preset, settings or {})
     chosen = [name for name in hub.able(("injects",)) if name in hub.bundled()] if models is None else models
     makers = [cast("Method", hub.find(model, "injects", device=device)) for model in chosen]
-    store = Store.of(data)
+    store = store_given(data)
     with working_in(Path(out)):
         return run(
             store,
@@ -354,7 +351,6 @@ def study_segmentation(
     from typing import get_args
 
     from synthorax import hub
-    from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
     from synthorax.studies.segmentation_arms import SegmenterArmKind
     from synthorax.studies.segmentation_config import SEGMENTERS
@@ -371,7 +367,7 @@ def study_segmentation(
         roles = hub.system_of(model).roles if isinstance(model, str | Path) else model.roles
         paints = not makers or "paints" in roles
         makers.append(hub.find(model, "paints" if paints else "injects", device=device))
-    store = Store.of(data)
+    store = store_given(data)
     with working_in(Path(out)):
         return run(
             store,
@@ -418,7 +414,6 @@ def study_fidelity(
             test patients, or the extractor is not a model of `features`.
     """
     from synthorax import hub
-    from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
     from synthorax.studies.fidelity_page import study_fidelity as run
     from synthorax.studies.patch_makers import patch_maker
@@ -429,7 +424,7 @@ def study_fidelity(
     model = hub.default("makes patches") if model is None else model
     maker, judged_by = patch_maker(model, device), hub.load(extractor)
     config = _on_the_patches_of([maker], config, settings or {})
-    store = Store.of(data)
+    store = store_given(data)
     with working_in(Path(out)):
         return run(
             store,
@@ -489,7 +484,6 @@ def study_volumes(
             patients, or a setting is not valid.
     """
     from synthorax import hub
-    from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
     from synthorax.studies.patch_makers import rendering
     from synthorax.studies.volumes_page import study_volumes as run
@@ -501,7 +495,7 @@ def study_volumes(
     check_count("compared", compared, 4)
     check_count("trainings", trainings, 1)
     config = task_config("volumes", preset, settings or {})
-    store = Store.of(data)
+    store = store_given(data)
     makers, others = (
         [cast("Streams", hub.find(model, "makes scans", device=device)) for model in each]
         for each in (models, ablations)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from synthorax.api.sampling import load
+from synthorax.api.stores import store_given
 from synthorax.errors import InputError
 from synthorax.registry import OWN, registry
 
@@ -67,7 +68,6 @@ def train(
     from synthorax import hub
     from synthorax.api.system_checks import check_named
     from synthorax.datasets.lineage import training_data
-    from synthorax.datasets.store import Store
     from synthorax.io.atomic import working_in
     from synthorax.provenance import SEEN_BEFORE, UNTOLD
     from synthorax.training.config import choose
@@ -106,6 +106,8 @@ def train(
     fabric = make_fabric(device, devices, nodes, getattr(config, "precision", "32"))
     launch(fabric)
     with together(fabric), working_in(Path(out)) if fabric.is_global_zero else nullcontext():
+        if entry.data == "store":
+            store_given(cast("str | Path | Store", data))
         first = load(start) if isinstance(start, str | Path) else start
         with fabric.rank_zero_first(local=True):  # the first process of a host decodes patches into the others' cache
             training = entry.load("training", "training")(config, data, seed, chosen)
@@ -115,7 +117,7 @@ def train(
         # A system of another package may not record the patients from whom its synthetic training cases were made.
         about = dict(training.data)
         if entry.data == "store":
-            store = Store.of(cast("str | Path | Store", data))
+            store = store_given(cast("str | Path | Store", data))
             about = training_data(store) | about
             settled[ON_DATA] = f"the store {store.path.resolve().name}"
         if first is not None:

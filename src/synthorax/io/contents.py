@@ -6,6 +6,8 @@ import gzip
 import zlib
 from pathlib import Path
 
+from synthorax.io.own_kinds import own_kind
+
 FIRST_BYTES = 1024
 """Bytes from which the kind of a file is found."""
 STARTS = (
@@ -24,6 +26,7 @@ STARTS = (
     (b"ObjectType", "a MetaImage (MHA or MHD) by another name"),
     (b"NDims", "a MetaImage (MHA or MHD) by another name"),
 )
+JSON = "text that looks like JSON"
 TEXT = frozenset(range(32, 127)) | {9, 10, 13}
 
 
@@ -40,7 +43,9 @@ def what_is(path: Path) -> str:
     if not head:
         return "an empty file"
     if not head.startswith(b"\x1f\x8b"):
-        return _kind(head)
+        kind = _kind(head)
+        own = own_kind(path) if kind == JSON else None
+        return f"{own.name}; {own.use}" if own else kind
     try:
         with gzip.open(path) as packed:
             inside = packed.read(FIRST_BYTES)
@@ -65,5 +70,5 @@ def _kind(head: bytes) -> str:
     if start.startswith(b"<?xml"):
         return "an XML file"
     if start.startswith(b"{"):
-        return "text that looks like JSON"
+        return JSON
     return "text" if TEXT.issuperset(head) else ""

@@ -18,6 +18,7 @@ from synthorax.errors import InputError
 from synthorax.io.dicom_bounds import is_dicom, what_else
 from synthorax.io.dicom_elements import brief
 from synthorax.io.dicom_file import CT_CLASSES, About, read_about
+from synthorax.io.own_kinds import own_kind
 from synthorax.io.walk import LeftOut, listed, not_regular, survey
 
 SAME_ORIENTATION = 2e-3
@@ -112,6 +113,8 @@ def find_series(path: Path) -> FoundSeries:
     else:
         found = group_series([path])
     if not len(found):
+        if own := own_kind(path):
+            raise InputError(path, own.name, f"a DICOM folder or another scan; {own.use}")
         beside = f" that can be read; left out: {listed(found.left_out)}" if found.left_out else ""
         raise InputError(path, f"no DICOM file{beside}", "a DICOM series")
     return found

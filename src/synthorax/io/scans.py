@@ -14,6 +14,7 @@ from synthorax.geometry import AIR_BELOW_HU, AIR_HU
 from synthorax.io.atomic import atomic_file
 from synthorax.io.contents import what_is
 from synthorax.io.images import image_stem, is_image, open_image, write_image
+from synthorax.io.own_kinds import own_kind
 from synthorax.io.walk import not_regular
 from synthorax.provenance import write_manifest
 from synthorax.volume import Volume
@@ -83,7 +84,10 @@ def read_scan(path: Path, series: str | None = None, *, any_values: bool = False
 
     if path.is_file() and not dicom.is_dicom(path):
         kind = not_regular(path) or what_is(path) or "a file of no known kind"
-        raise InputError(path, kind, "a DICOM folder, NIfTI, MHA, MHD or NRRD")
+        expected = "a DICOM folder, NIfTI, MHA, MHD or NRRD"
+        if own := own_kind(path):
+            kind, expected = own.name, f"{expected}; {own.use}"
+        raise InputError(path, kind, expected)
     found = dicom.read_ct_series(path, series)
     return replace(of_series(found), path=path.parent if path.is_file() else path)
 
