@@ -52,6 +52,11 @@ def test_a_run_and_a_study_are_no_data_and_say_what_takes_them(tmp_path, run, st
             api.prepare(kind, run, out=tmp_path / "store")
 
 
+def test_a_run_of_another_system_is_told_before_data_are_read(tmp_path, run):
+    with pytest.raises(InputError, match="run: found a run of ac-wgan; expected a run of class-aware, as requested"):
+        api.train("class-aware", tmp_path / "no store", run, preset="smoke", device="cpu")
+
+
 def test_a_folder_of_samples_is_no_store_and_says_how_it_becomes_one(tmp_path):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(InputError, match="expected a store; `synthorax prepare patches` makes one"):

@@ -69,11 +69,13 @@ def train(
     from synthorax.api.system_checks import check_named
     from synthorax.datasets.lineage import training_data
     from synthorax.io.atomic import working_in
+    from synthorax.io.mappings import read_mapping
     from synthorax.provenance import SEEN_BEFORE, UNTOLD
     from synthorax.training.config import choose
+    from synthorax.training.files import CONFIG
     from synthorax.training.more_steps import with_more_steps
     from synthorax.training.run_folder import RunFolder, check_run_folder
-    from synthorax.training.same_run import HAD_STEPS, ON_DATA, PACKAGE_VERSION
+    from synthorax.training.same_run import HAD_STEPS, ON_DATA, PACKAGE_VERSION, check_kind
 
     entry = registry().trained(system)
     if max_minutes is not None and not max_minutes >= 0:
@@ -84,6 +86,8 @@ def train(
     chosen = entry.make_training_options(options)
     check_run_folder(Path(out))
     settled: dict[str, Any] = {"system": system, "preset": preset, "seed": seed}
+    if (Path(out) / CONFIG).is_file():  # before data are read, which another system may not be able to use
+        check_kind(Path(out), read_mapping(Path(out) / CONFIG), settled)
     if entry.distribution != OWN:
         settled["distribution"] = entry.distribution
         settled[PACKAGE_VERSION] = entry.version
