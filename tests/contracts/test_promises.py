@@ -338,7 +338,7 @@ def test_a_run_that_was_stopped_and_went_on_ends_with_the_bytes_of_one_that_did_
     name, train, run_of, tmp_path, monkeypatch
 ):
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(loop, "_stop_request", lambda: after(3))
+        patch.setattr(loop, "_stop_request", lambda tell: after(3))
         train(name, tmp_path / "run")
     assert train(name, tmp_path / "run").finished
     whole, parts = run_of(name), tmp_path / "run"
