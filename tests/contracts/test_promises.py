@@ -376,6 +376,9 @@ def test_a_model_that_is_read_back_has_the_same_weights_and_makes_the_same(name,
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_model_knows_the_patients_it_was_trained_on(name, run_of, data):
     lineage = hub.load(run_of(name)).lineage
+    if registry()[name].data == "shapes":  # masks without a table of their patients
+        assert not lineage.tells
+        return
     patients = json.loads((run_of(name) / "data.json").read_text())
     trained = patients["patients"]["train"] if "patients" in patients else patients["train_patients"]
     assert trained
