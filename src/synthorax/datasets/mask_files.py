@@ -166,10 +166,9 @@ def _pieces_of_row(row: NoduleRow, region: Region, notes: Sequence[str], ct: Vol
     if not parts:
         raise InputError(row.mask, reason, "a mask of nodules; mask_label would take its pieces as one nodule")
     every = [part.region for part in parts]
-    if not shares:
-        every = _apart(every, region, ct)
-        if len(every) == 1:
-            return RowRegions((region,), (), (*notes, *_far(row, region, ct)))
+    every = every if shares else _apart(every, region, ct)
+    if len(every) == 1 and not shares:  # as it is, stray voxels included
+        return RowRegions((region,), (), (*notes, *_far(row, region, ct)))
     stray = region.voxels - sum(piece.voxels for piece in every)
     more = [*notes, *[f"{stray} voxels in stray pieces of one or two voxels were left out"] * bool(stray)]
     if row.center_mm is not None:
@@ -191,7 +190,7 @@ def _pieces_of_row(row: NoduleRow, region: Region, notes: Sequence[str], ct: Vol
 
 
 def _apart(every: Sequence[Region], region: Region, ct: Volume) -> list[Region]:
-    """Join pieces of a mask that are at most `SAME_NODULE_MM` apart, which are one nodule.
+    """Join pieces of a mask that are at most `SAME_NODULE_MM` apart, and stray voxels as near, which are one nodule.
 
     Args:
         every: the pieces.
@@ -201,11 +200,13 @@ def _apart(every: Sequence[Region], region: Region, ct: Volume) -> list[Region]:
     trees = [cKDTree(piece.indices() * ct.spacing_mm) for piece in every]
     near = np.array([[a.count_neighbors(b, SAME_NODULE_MM) > 0 for b in trees] for a in trees])
     count, group_of = connected_components(near, directed=False)
+    marked = region.indices()
+    away_mm = np.array([tree.query(marked * ct.spacing_mm)[0] for tree in trees])
     joined = []
     for group in range(count):
+        own = marked[away_mm[group_of == group].min(0) <= SAME_NODULE_MM]  # stray voxels near the pieces too
         mask = np.zeros(region.shape, bool)
-        for i in np.flatnonzero(group_of == group).tolist():
-            mask |= every[i].within(region.corner, region.shape)
+        mask[tuple((own - region.corner).T)] = True
         joined.append(Region(region.corner, mask))
     return joined
 
