@@ -7,7 +7,7 @@ import pytest
 from synthorax import api
 from synthorax.io.images import write_image
 from synthorax.io.tables import write_table
-from tests.datasets.test_joined import ball, injected, row, scan
+from tests.helpers.injected_folders import ball, injected, row, scan
 
 
 def center(z, y, x):
