@@ -99,6 +99,8 @@ class RunFolder:
             found, noted = read_mapping(path / CONFIG), read_mapping(path / DATA)
             # An older run may not record the patients of earlier models.
             asked = {key: value for key, value in data.items() if key in noted or key not in (SEEN_BEFORE, UNTOLD)}
+            if data.get(UNTOLD) and UNTOLD not in noted:  # an older run noted the names of masks as patients
+                noted, asked = ({k: v for k, v in each.items() if k != "train_patients"} for each in (noted, asked))
             check_kind(path, found, config)
             check_fingerprint(path, found, noted, asked, str(config.get(ON_DATA) or ""))
             longer = check_config(path, found, config)
