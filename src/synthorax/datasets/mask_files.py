@@ -197,6 +197,8 @@ def _apart(every: Sequence[Region], region: Region, ct: Volume) -> list[Region]:
         region: the whole mask.
         ct: gives the voxel size.
     """
+    if len(every) == 1:
+        return list(every)
     trees = [cKDTree(piece.indices() * ct.spacing_mm) for piece in every]
     near = np.array([[a.count_neighbors(b, SAME_NODULE_MM) > 0 for b in trees] for a in trees])
     count, group_of = connected_components(near, directed=False)

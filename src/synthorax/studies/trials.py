@@ -46,6 +46,8 @@ LEAST_PATIENTS = 4
 """Fewest patients of each class in each split; with fewer, there is no interval."""
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
 """Names of the splits in sentences."""
+MORE_PATIENTS = "prepare more patients, or divide them otherwise, as with --split 0.4,0.3,0.3"
+"""What to do about a split with too few patients, for errors."""
 NUMBERS = {0: "no", 1: "one"}
 """Numbers of patients that are written in words."""
 Measure = Callable[[Confusion], object]
@@ -147,8 +149,7 @@ def check_splits(store: Store, splits: Splits, kinds: Mapping[int, str]) -> None
             if n < LEAST_PATIENTS:
                 have = "patient has" if n == 1 else "patients have"
                 found = f"{NUMBERS.get(n, n)} {SPLIT_WORDS.get(name, name)} {have} {kind}"
-                more = "prepare more patients, or divide them otherwise, as with --split 0.4,0.3,0.3"
-                raise InputError(store.path, found, f"{LEAST_PATIENTS} or more in each split; {more}")
+                raise InputError(store.path, found, f"{LEAST_PATIENTS} or more in each split; {MORE_PATIENTS}")
 
 
 def check_patients(store: Store) -> None:
@@ -161,8 +162,7 @@ def check_patients(store: Store) -> None:
     if min(found.values()) < LEAST_PATIENTS:
         counts = ", ".join(f"{n} in {split}" for split, n in found.items())
         least = f"{LEAST_PATIENTS} or more in each split, which are {len(SPLITS) * LEAST_PATIENTS} at least"
-        more = "prepare more patients, or divide them otherwise, as with --split 0.4,0.3,0.3"
-        raise InputError(store.path, f"patients with nodules: {counts}", f"{least}; {more}")
+        raise InputError(store.path, f"patients with nodules: {counts}", f"{least}; {MORE_PATIENTS}")
 
 
 def check_trainings(trainings: int) -> None:
