@@ -234,6 +234,8 @@ def test_yaml_has_bounds(desk):
     bomb = "a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*{'a' if not i else f'b{i - 1}'}, *a]\n" for i in range(40))
     with pytest.raises(ValueError, match="alias"):
         parse_yaml(bomb)
+    with pytest.raises(ValueError, match="64 mappings and lists within each other"):
+        parse_yaml("[" * 10**5)
     (desk / "large.yaml").write_text("a: " + "x" * MOST_YAML_BYTES)
     with pytest.raises(InputError, match="at most 262144"):
         read_mapping(desk / "large.yaml")
