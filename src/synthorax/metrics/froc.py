@@ -152,7 +152,7 @@ def _pooled(scans: Sequence[ScanMarks]) -> _Marks:
         scores.append(np.concatenate([found, wrong]))
     nodules = np.array([len(marks.nodules) for marks in scans])
     if not nodules.sum():
-        raise InputError("scans", f"no nodule in {len(scans)}", "one or more")
+        raise InputError("scans", f"no nodule in {len(scans)}", "one or more nodules")
     score = np.concatenate(scores)
     order = np.argsort(-score, kind="stable")
     last = np.flatnonzero(np.r_[np.diff(score[order]) < 0, True][: len(order)])

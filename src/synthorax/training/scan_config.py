@@ -94,7 +94,7 @@ class ScanSettings(BaseModel):
         if not -MOST_HU < self.window_hu[0] < self.window_hu[1] < MOST_HU:
             raise InputError("window_hu", str(self.window_hu), "low < high")
         if len(set(self.conditions)) < len(self.conditions):
-            raise InputError("conditions", ", ".join(self.conditions), "each at most once")
+            raise InputError("conditions", ", ".join(self.conditions), "each name at most once")
         if self.batch_size > MOST_SCAN_CHANNELS:
             raise InputError("batch_size", str(self.batch_size), f"at most {MOST_SCAN_CHANNELS}")
         return self

@@ -96,7 +96,7 @@ def test_the_path_listens_to_both_ends():
         ({"slice_noise": 0}, "either above 0, or all slices would be the same"),
         ({"size": (2, 224, 224)}, "3 to 1024"),
         ({"size": (224, 64, 64), "slice_widths": (8,) * 8}, "fewer, or larger slices"),
-        ({"conditions": ("spacing", "spacing")}, "each at most once"),
+        ({"conditions": ("spacing", "spacing")}, "each name at most once"),
     ],
 )
 def test_settings_that_make_no_networks_are_refused(settings, said):

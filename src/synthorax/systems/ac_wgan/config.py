@@ -162,7 +162,7 @@ class AcWganConfig(PatchSettings):
             found = f"true for {self.size} voxels of {self.spacing_mm} mm"
             raise InputError("turns", found, "cubes with the same voxels and spacing along x and y")
         if len(set(self.attributes)) < len(self.attributes):
-            raise InputError("attributes", ", ".join(self.attributes), "each at most once")
+            raise InputError("attributes", ", ".join(self.attributes), "each name at most once")
         if self.noise <= self.conditions:
             expected = f"more than the {self.conditions} entries that the condition replaces"
             raise InputError("noise", f"{self.noise} entries", expected)

@@ -66,7 +66,7 @@ class ResNetConfig(_NetworkConfig):
 
 
 class SqueezeNetConfig(_NetworkConfig):
-    """3D-SqueezeNet v1.1, the nodule detector of papers/5."""
+    """SqueezeNet v1.1 in 3D, with which papers/5 detects nodules; all its layers have fixed widths."""
 
     kind: Literal["squeezenet"] = "squeezenet"
 
