@@ -103,7 +103,7 @@ LINES = (
         lambda value: value <= 1 + INNER_SEAM_WITHIN,
     ),
     _texture("texture_to_real", "texture of nodules"),
-    _texture("lung", "texture of lung painted anew"),
+    _texture("lung", "texture of lung that was replaced"),
     _diversity("diversity_hu", "diversity in HU"),
     _diversity("diversity_shape", "diversity in shape"),
 )

@@ -34,28 +34,30 @@ def _goals(figures: Figures, painted: Figures) -> Iterator[Sequence[str]]:
     yield _goal("diameter, rank correlation", found, "half-way or above", above is not None and above[0] >= 0)
     small = figures["small"].get(FLOW)
     if small is None:
-        yield "nodules of few millimetres that noise hides", NOT_YET, "none", ""
+        yield "nodules of a few millimetres hidden by noise", NOT_YET, "none", ""
     else:
         yield _goal(
-            f"nodules of {small['mm']:g} mm that noise hides",
+            f"nodules of {small['mm']:g} mm hidden by noise",
             f"{small['invisible']} of {small['n']}",
             "none",
             not small["invisible"],
         )
     if (texture := figures["texture"].get(FLOW)) is None:
-        yield "texture told apart at one site, AUC", NOT_YET, "as real", ""
+        yield "low and high texture at one site distinguished, AUC", NOT_YET, "as real", ""
     else:
         own, theirs = texture["auc"], texture["real"]
         found = f"{three(own, '.3f')}; real {theirs[0]:.3f}"
-        yield _goal("texture told apart at one site, AUC", found, "as real: intervals meet", own[2] >= theirs[1])
+        yield _goal(
+            "low and high texture at one site distinguished, AUC", found, "as real: intervals meet", own[2] >= theirs[1]
+        )
     yield from _rating_goals(figures)
     outlined = figures["outlined"].get(FLOW)
     if outlined is None:
-        yield "outline told and nodule seen, Dice", NOT_YET, "above that of another nodule's outline", ""
+        yield "given outline and visible nodule, Dice", NOT_YET, "above that of another nodule's outline", ""
     else:
         own, another = outlined["told"], outlined["another"]
         found = f"{three(own, '.2f')}; another's outline {another[0]:.2f}"
-        yield _goal("outline told and nodule seen, Dice", found, "above another's outline", own[1] > another[2])
+        yield _goal("given outline and visible nodule, Dice", found, "above another's outline", own[1] > another[2])
     for name, one in figures["erased"].items():
         for text, row in one["told"].items():
             left = row["way left"]
@@ -65,7 +67,8 @@ def _goals(figures: Figures, painted: Figures) -> Iterator[Sequence[str]]:
     yield from _memory_goals(figures)
     yield from _time_goals(figures)
     if figures[ARMS] is None:
-        yield "made nodules beside real ones: a detector, a classifier of malignancy", NOT_YET, "", ""
+        what = "synthetic nodules added to real ones: a detector, a classifier of malignancy"
+        yield what, NOT_YET, "", ""
     else:
         for row in helped_lines(figures[ARMS]):
             yield [*row, "", ""]
@@ -79,7 +82,8 @@ def _rating_goals(figures: Figures) -> Iterator[Sequence[str]]:
     """Texture and malignancy, told apart at like diameter."""
     found = figures["fidelity"].get(FLOW, {})
     if "checks" not in found:
-        yield "texture and malignancy told apart at like diameter, AUC", found.get("missing", NOT_YET), "as real", ""
+        what = "texture and malignancy distinguished at similar diameter, AUC"
+        yield what, found.get("missing", NOT_YET), "as real", ""
         return
     for check in found["checks"]:
         if "told apart" in check["what"] and FLOW in check["made"]:

@@ -42,10 +42,10 @@ IN_PAINTING = "in-painting"
 PARTS = ("small", "texture", "outlined", "injected", "erased", "fidelity")
 """Figures that are measured separately, each by the names of methods."""
 OUTLINED = {
-    "told": "the outline that was told",
-    "another": "the outline of another nodule of like diameter",
+    "told": "the outline that was given",
+    "another": "the outline of another nodule of similar diameter",
     "ball": "a ball of the diameter",
-    "real": "real nodules where they grew, and their outlines",
+    "real": "real nodules at their own places, and their outlines",
 }
 
 
@@ -75,10 +75,18 @@ def flow_page(measured: Path, out: Path) -> Iterator[str]:
         "Seam, diversity, texture": in_painting_lines(painted),
         "Real or made?": sheet_lines(measured / IN_PAINTING, out, FLOW),
         "Diameters": width_lines(painted),
-        "Nodules of few millimetres": small_lines(figures),
+        "Nodules of a few millimetres": small_lines(figures),
         "Outlines": outlined_lines(figures),
-        "Does the texture take?": texture_lines(figures),
-        **({"Does the class take?": class_lines(painted, measured / IN_PAINTING, out, FLOW)} if has_class else {}),
+        "Do the nodules have the requested texture?": texture_lines(figures),
+        **(
+            {
+                "Do the nodules look benign or malignant, as requested?": class_lines(
+                    painted, measured / IN_PAINTING, out, FLOW
+                )
+            }
+            if has_class
+            else {}
+        ),
         "Reconstruction": reconstruction_lines(painted, FLOW),
         "Drawn nodules and a detector": injected_lines(figures),
         **({} if not erased else _erasing(as_injection, measured, out)),
@@ -139,7 +147,7 @@ def beside_lines(figures: Figures, painted: Figures) -> Iterator[str]:
     yield CLOCK
     for view, one in painted["told"].items():
         if one["controls"]["void"]:
-            yield f"No AUC of what is told apart, {view}, counts: {one['controls']['void']}."
+            yield f"The AUCs of {view} are not valid: {one['controls']['void']}."
 
 
 def _hours(figures: Figures, name: str) -> str:
@@ -161,7 +169,7 @@ def small_lines(figures: Figures) -> Iterator[str]:
         yield NOT_YET
         return
     one = next(iter(figures["small"].values()))
-    yield f"Nodules of {one['mm']:g} mm are requested by diameter only. A nodule cannot be seen if its ball is denser than the shell around it by less than {SEEN:g} standard deviations of the noise, averaged over as many voxels."
+    yield f"Nodules of {one['mm']:g} mm are requested by diameter only. A nodule cannot be seen if its ball is denser than the shell around it by less than {SEEN:g} standard deviations of the noise of a mean over as many voxels."
     yield "Intervals treat nodules as independent of each other (Clopper and Pearson)."
     yield ""
     rows = [
@@ -177,7 +185,7 @@ def texture_lines(figures: Figures) -> Iterator[str]:
         yield NOT_YET
         return
     low, high = next(iter(figures["texture"].values()))["asked"]
-    yield f"The same sites and seeds are painted with textures of {low:g} and {high:g}, asked for diameter and texture alone. A network that was trained on real training patients distinguishes the two; among real nodules of {figures['split']} patients only pairs of similar diameter count."
+    yield f"The same sites and seeds are painted with textures of {low:g} and {high:g}; only diameter and texture are requested. A network that was trained on real training patients distinguishes the two; among real nodules of {figures['split']} patients only pairs of similar diameter count."
     yield ""
     real = next(iter(figures["texture"].values()))["real"]
     rows = [["real nodules", three(real, ".3f"), ""]]
@@ -191,7 +199,7 @@ def outlined_lines(figures: Figures) -> Iterator[str]:
     if not figures["outlined"]:
         yield NOT_YET
         return
-    yield f"Methods that take outlines are told those of the real nodules, at healthy sites. The nodule is what is denser than half-way from the lung around to its core, up to {SEEN_REACH_MM:g} mm beyond the outline, so a Dice with any outline there is not 0: another nodule's outline of like diameter and a ball stand beside it."
+    yield f"Methods that take outlines are given those of real nodules, at healthy sites. The visible nodule is the set of voxels denser than the mean of the core and the lung around it, up to {SEEN_REACH_MM:g} mm beyond the outline. Its Dice with any outline there is above 0; the outline of another nodule of similar diameter and a ball are given for comparison."
     yield ""
     rows = [
         [f"{named(name)}, {one['n']}", *(three(one[key], ".2f") for key in OUTLINED), _refused(one)]

@@ -39,7 +39,7 @@ IN_PAINTING = {
     "texture_to_real": "texture / that of real nodules alike",
     "texture_bare": "texture, noise not put back",
     "texture_bare_to_real": "texture, noise not put back / that of real nodules alike",
-    "lung": "lung painted anew: after / before",
+    "lung": "replaced lung: after / before",
     "lung_bare": "the same, noise not put back",
 }
 """Figures of `InPaintingFigures`, as the page names them."""
@@ -85,8 +85,8 @@ def in_painting_lines(figures: Mapping[str, Any], methods: Sequence[str] = ()) -
         methods: methods to show; all if empty.
     """
     rows = _chosen(figures, methods)
-    yield f"Steps across the border of the edit region are averaged along it; so are those across spheres from {LEAST_SPHERE_MM:g} mm outside the ball asked for, where a method's own edge may lie (goal {1 + INNER_SEAM_WITHIN:g}). Diversity: distance of two seeds at one site over that of two real nodules alike in diameter and texture, after a Gaussian of {DIVERSITY_BLUR_MM:g} mm, and as 1 - Dice"
-    yield f"of the masks; the goal is {LEAST_SEED_DIVERSITY:g}. Texture: roughness deeper than {CORE_DEPTH_MM:g} mm in the outline divided by that of the lung around it, before the edit; the goals are 1 ± {TEXTURE_WITHIN:g} relative to similar real nodules, and for lung that was painted again."
+    yield f"Steps across the border of the edit region are averaged along it; so are those across spheres from {LEAST_SPHERE_MM:g} mm outside the requested ball, where a method's own edge may lie (goal {1 + INNER_SEAM_WITHIN:g}). Diversity: distance of two seeds at one site over that of two real nodules alike in diameter and texture, after a Gaussian of {DIVERSITY_BLUR_MM:g} mm, and as 1 - Dice"
+    yield f"of the masks; the goal is {LEAST_SEED_DIVERSITY:g}. Texture: roughness deeper than {CORE_DEPTH_MM:g} mm in the outline divided by that of the lung around it, before the edit; the goals are 1 ± {TEXTURE_WITHIN:g} relative to similar real nodules, and for replaced lung."
     yield "Intervals of 95 % over patients."
     yield ""
     cells = [
@@ -136,7 +136,7 @@ def hu_by_class_lines(figures: Mapping[str, Any], out: Path, name: str) -> Itera
     yield "HU within the outlines of the readers, and within the masks returned. `Between` is the standard deviation of the nodules' means, `within` the median of the standard deviations inside a nodule, `deep` the HU deeper than 2 mm, `profile` the mean absolute difference from the real profile."
     deaf = [each for each in sets if each != "real" and "calcification" not in figures["methods"][each]["heeds"]]
     if deaf:
-        yield f"Not told of calcification: {', '.join(deaf)}."
+        yield f"Methods that cannot be given a calcification: {', '.join(deaf)}."
     yield ""
     yield from profile_lines(sets, METHOD_COLOURS[: len(sets)], out / f"profiles-{name}.png")
 
@@ -167,7 +167,7 @@ def width_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Give requested and measured diameters."""
     widths = {name: one["widths"] for name, one in {"real": figures, **figures["methods"]}.items() if "widths" in one}
     has_half_way = any("above half-way" in found for found in widths.values())
-    yield "Rank correlation of the diameter asked for with the width at half the height of the profile, and with the longest chord of the mask; nodules that the noise hides."
+    yield "Rank correlation of the requested diameter with the width at half the height of the profile, and with the longest chord of the mask; nodules that the noise hides."
     if has_half_way:
         yield "Of real nodules the diameter is the longest chord of a reader's outline. Above half-way: the correlation by the half-width less the mean of rendering's and the real nodules'."
     yield ""

@@ -6,14 +6,13 @@
     python scripts/results_flow.py time OUT --flow RUN [--runs 5]
     python scripts/results_flow.py page OUT --out docs/results
 
-RUN is a run folder or a bundled model's name. `--method` names injectors that are measured beside it, rendering always
-is; `--eraser` names erasers. `measure` writes figures and pictures into OUT, those of `results_in_painting.py` into
-OUT/in-painting; whatever was made, judged and measured is kept, so that a run that was stopped goes on, and is made anew
-where a model or the code changed. `--quick` takes validation patients and one detector, and leaves out memorisation, so
-that a model may be changed by what it tells. `arms` runs the studies of detection and malignancy, which takes hours;
-`--few-flow` is a flow that learned from the tenth alone, and is trained if not given. `time` wants a machine without
-other work. `page` tells of what was measured, and says of the rest that it was not. SYNTHORAX_REAL_DATA names a folder
-that holds `luna16-nodules` and `lidc-scans`.
+RUN is a run folder or a bundled model's name. `--method` names further injectors to measure; rendering always is;
+`--eraser` names erasers. `measure` writes figures and pictures into OUT, those of `results_in_painting.py` into
+OUT/in-painting. Results are kept until a model or the code changes; run the script again to continue after a stop.
+`--quick` uses validation patients and one detector, and leaves out memorisation, so that a model may be tuned by its
+results. `arms` runs the studies of detection and malignancy, which takes hours; `--few-flow` is a flow that was trained on
+a tenth of the patients; if not given, one is trained. `time` needs a machine without other work. `page` writes all that
+was measured, and lists what was not. SYNTHORAX_REAL_DATA names a folder with `luna16-nodules` and `lidc-scans`.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
     python scripts/results_in_painting.py measure OUT --method render --method ac-wgan --method class-aware=RUN [--quick]
     python scripts/results_in_painting.py page OUT --out FOLDER
 
-`measure` writes `figures.json` and pictures into OUT; `page` writes all of it as one page. Pages of results
-take parts of it from `in_painting_page.py`. Sites are those of validation and test patients, whom no method may have
-seen; `--quick` takes those of validation patients alone, so that a method may be changed by what it tells, and leaves out
-what takes long. What was made and judged is kept, and so are figures until a model or the code changes. SYNTHORAX_REAL_DATA names a folder that holds `luna16-nodules`.
+`measure` writes `figures.json` and pictures into OUT; `page` writes all of it as one page. Pages of results take parts of it
+from `in_painting_page.py`. Sites are those of validation and test patients, on whom no method may have been trained; `--quick`
+uses validation patients alone, so that a method may be tuned by its results, and leaves out long measurements. Results are
+kept until a model or the code changes. SYNTHORAX_REAL_DATA names a folder with `luna16-nodules`.
 """
 
 from __future__ import annotations

@@ -267,7 +267,7 @@ def in_painted_lines(measured: Path, out: Path) -> Iterator[str]:
     figures = read_figures(measured)
     parts = {
         "In-painted nodules beside real ones": sites_lines(figures),
-        "Does the class take?": class_lines(figures, measured, out, MODEL),
+        "Do the nodules look benign or malignant, as requested?": class_lines(figures, measured, out, MODEL),
         "Seam, diversity and texture": in_painting_lines(figures, (RENDER, GAN, MODEL)),
         "KID": kid_lines(figures),
         "HU by class": hu_by_class_lines(figures, out, MODEL),

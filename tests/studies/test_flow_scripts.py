@@ -169,7 +169,7 @@ def test_goals_that_were_not_measured_say_so_and_others_whether_they_are_reached
         "| diameter, rank correlation | 0.90 (0.90 to 0.90); rendering 0.80, real 0.95 | half-way or above | reached |"
         in lines
     )
-    assert "| nodules of 4 mm that noise hides | 3 of 200 | none | MISSED |" in lines
+    assert "| nodules of 4 mm hidden by noise | 3 of 200 | none | MISSED |" in lines
     assert sum(NOT_YET in line for line in lines) == 6
 
 
