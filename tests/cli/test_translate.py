@@ -77,6 +77,21 @@ def test_everything_says_that_it_is_synthetic_and_whom_it_knows(painted):
     assert set(lineage["outlines"].split()) == {patient_key("chest"), *map(patient_key, outlines)}
 
 
+def test_the_patient_of_a_mask_that_gives_the_shape_is_not_known(painter, chest, tmp_path):
+    mask = np.zeros((12, 12, 12), bool)
+    mask[2:10, 2:10, 2:10] = True
+    shape = Volume(mask, (2.0, 2.0, 2.0))
+    made = api.translate(chest, painter, out=tmp_path / "out", nodules=1, diameter_mm=20, shapes=shape)
+    lineage = json.loads((tmp_path / "out" / "manifest.json").read_text())["lineage"]
+    assert not made.lineage.tells
+    assert (lineage["tells"], lineage["seen"], lineage["outlines"]) == (
+        False,
+        patient_key("somebody"),
+        patient_key("chest"),
+    )
+    assert api.translate(chest, painter, shapes=shape).lineage.tells  # no nodule has the shape
+
+
 def test_a_store_of_the_folder_has_its_nodules_by_their_masks_and_its_lineage(painted, tmp_path):
     store = api.prepare("scans", painted, tmp_path / "store", split=(1, 0, 0), workers=1)
     (case,) = store.cases

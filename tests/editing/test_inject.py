@@ -234,6 +234,7 @@ def test_a_shape_of_ones_own_is_used(ct, place, ball):
     lengths = np.sqrt(np.linalg.eigvalsh(np.cov(where.T)))
     assert lengths[2] > 2.2 * lengths[0]
     assert isinstance(OneShape(shape), OneShape)
+    assert not made.lineage.tells  # the patient of the mask is not known, so nobody can exclude a leak
 
 
 # Places

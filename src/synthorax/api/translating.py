@@ -103,8 +103,7 @@ def translate(
     read, notes, own, patients = _read(labels, codes)
     job = _Job(painter, wanted, source, seed)
     made = job.labelled(subject, read)
-    lineage = painter.lineage.joined(own) if own else painter.lineage
-    lineage = replace(lineage, outlines=lineage.outlines | patients | made.outlines)
+    lineage = job.lineage(own, patients | made.outlines)
     notes = (*notes, *made.notes)
     painted = Translated(None, made.mask, made.labels, made.nodules, lineage, notes)
     if out is None:
@@ -192,9 +191,7 @@ def translate_store(
             except InputError as error:
                 failed[case_id] = str(error)
                 continue
-            lineage = painter.lineage.joined(case.lineage) if case.lineage else painter.lineage
-            known = _patients_of(case) | made.outlines
-            lineage = replace(lineage, outlines=lineage.outlines | known)
+            lineage = job.lineage(case.lineage, _patients_of(case) | made.outlines)
             source_of = {"case": case.case_id, "store": opened.fingerprint}
             patient = _synthetic(case.patient_id)
             notes = made.notes
@@ -258,6 +255,18 @@ class _Job:
             raise
         notes = (*grid_notes, *notes_on_classes(made.labels, self.painter), *made.notes)
         return replace(made, notes=notes)
+
+    def lineage(self, maps: Lineage | None, patients: frozenset[str]) -> Lineage:
+        """Return the patients behind painter, label map and shapes.
+
+        Args:
+            maps: lineage of a synthetic label map.
+            patients: keys of the patients of the label map and of the added outlines.
+        """
+        whole = self.painter.lineage.joined(maps) if maps else self.painter.lineage
+        if self.wanted.count:  # only the outlines that were added count, not all that might have been
+            whole = whole.joined(self.shapes.lineage.with_outlines(()))
+        return whole.with_outlines(whole.outlines | patients)
 
     def slabs(self, made: LabelledNodules) -> Any:
         """Return the painted CT slab by slab."""

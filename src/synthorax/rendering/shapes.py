@@ -85,7 +85,7 @@ class LidcOutlines:
 
 
 class OneShape:
-    """One mask as the shape of every nodule.
+    """One mask as the shape of every nodule. Its patient is not known, and neither are those of a model that made it.
 
     Args:
         mask: bool [z, y, x].
@@ -93,7 +93,7 @@ class OneShape:
     """
 
     heeds: frozenset[str] = frozenset()
-    lineage = Lineage("a shape of one's own")
+    lineage = Lineage("a shape of one's own", tells=False)
 
     def __init__(self, mask: Volume, notes: tuple[str, ...] = ()) -> None:
         self._shape = Shape(mask, notes=notes)
