@@ -30,6 +30,7 @@ from synthorax.io.tables import read_table
 from synthorax.makers import Filled, Lineage
 from synthorax.nodule import RATING_WORDS, NoduleAttributes, kind_in_words, rating_word
 from synthorax.provenance import sha256
+from synthorax.rendering.maker import shape_source
 from synthorax.rendering.renderer import Renderer
 from synthorax.rendering.shapes import LidcOutlines, OneShape
 from synthorax.seeding import derive
@@ -235,6 +236,19 @@ def test_a_shape_of_ones_own_is_used(ct, place, ball):
     assert lengths[2] > 2.2 * lengths[0]
     assert isinstance(OneShape(shape), OneShape)
     assert not made.lineage.tells  # the patient of the mask is not known, so nobody can exclude a leak
+
+
+@pytest.mark.parametrize("second", [1, 2], ids=["pieces", "labels"])
+def test_a_mask_of_several_nodules_gives_the_shape_of_one_of_them(second):
+    labels = np.zeros((8, 30, 30), np.uint8)
+    labels[2:6, 2:6, 2:6], labels[2:6, 20:28, 20:28] = 1, second
+    source = shape_source(Volume(labels, (1.0, 1.0, 1.0)))
+    drawn = [source(NoduleAttributes(diameter_mm=8), seed) for seed in range(20)]
+    assert {int(shape.mask.voxels.sum()) for shape in drawn} == {64, 256}
+    said = "2 pieces more than 5 mm apart" if second == 1 else "its 2 labels"
+    assert said in drawn[0].notes[0]
+    assert "each new nodule has the shape of one of them" in drawn[0].notes[0]
+    assert not source.lineage.tells
 
 
 # Places

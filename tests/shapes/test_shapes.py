@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 import synthorax.datasets.lidc as lidc_module
+from synthorax import api
 from synthorax.datasets.lidc import LidcRequest, cached_lidc_shapes
 from synthorax.datasets.shape_files import read_nodule_masks, read_shape_set
 from synthorax.datasets.shapes import LUNG_GRID, LUNG_SPACING_MM, ShapeRecord, ShapeSet
@@ -366,6 +367,28 @@ def test_each_label_of_a_label_map_is_a_nodule(tmp_path, ball, dtype):
     assert [nodule.name for nodule in found] == ["map.mha:3", "map.mha:8"]
     for nodule, there in zip(found, (first, second), strict=True):
         np.testing.assert_array_equal(nodule.mask, there)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".npy"])
+def test_separate_nodules_of_a_mask_are_nodules_and_named_and_a_gap_is_not(tmp_path, ball, suffix):
+    first, second = ball(5, offset_mm=(0, -9, 0)), ball(7, offset_mm=(0, 9, 0))
+    path = save(tmp_path / f"two{suffix}", (first | second).astype(np.uint8))
+    found = read_nodule_masks(path)
+    assert [nodule.name for nodule in found] == [f"two{suffix}:1", f"two{suffix}:2"]
+    np.testing.assert_array_equal(found[0].mask, first)
+    np.testing.assert_array_equal(found[1].mask, second)
+    note = f"two{suffix}: 2 pieces more than 5 mm apart are taken as 2 nodules"
+    table = api.features(path)
+    assert table.notes == (note,)
+    assert len(table.values) == 2
+    shapes = read_shape_set(path, LUNG_GRID, LUNG_SPACING_MM)
+    assert (len(shapes), shapes.notes) == (2, (note,))
+    stack = save(tmp_path / "rows.npy", (first | second)[None])  # a row of a stack is one nodule by its format
+    assert len(read_nodule_masks(stack)) == 1
+    parted = ball(9)
+    parted[:, parted.shape[1] // 2] = False
+    (nodule,) = read_nodule_masks(save(tmp_path / f"one{suffix}", parted.astype(np.uint8)))
+    np.testing.assert_array_equal(nodule.mask, parted)
 
 
 def test_a_folders_masks_are_read_in_the_order_of_their_names_and_other_files_left(tmp_path, mask):

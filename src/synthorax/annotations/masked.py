@@ -8,13 +8,18 @@ from dataclasses import dataclass
 
 import cc3d
 import numpy as np
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
+from synthorax.errors import InputError
 from synthorax.region import Region, agreement
 
 STRAY_VOXELS = 2
 """A piece of at most this many voxels is stray if its mask has a larger piece."""
 MOST_PIECES = 1000
 """Most pieces of a mask; a mask with more is noise, or not a mask of nodules."""
+SAME_NODULE_MM = 5.0
+"""Pieces of a mask that are at most this far apart, in mm, are one nodule; readers leave such gaps."""
 MOST_MASKS_NAMED = 6
 """Most masks that a note names."""
 SAME_NODULE = 0.5
@@ -84,6 +89,57 @@ def pieces(name: str, source: int, mask: Region) -> tuple[list[Masked], str]:
     if stray:
         notes.append(f"{stray} stray pieces of one or two voxels were left out")
     return made, f"{name}: {'; '.join(notes)}" if notes else ""
+
+
+def separate_nodules(name: object, mask: Region, spacing_mm: Sequence[float]) -> list[Region]:
+    """Split a mask into its nodules: pieces that are more than `SAME_NODULE_MM` apart.
+
+    A mask of one nodule is returned as it is, stray voxels included; of several nodules stray voxels are left out.
+
+    Args:
+        name: the mask, for the error.
+        mask: its voxels, not empty.
+        spacing_mm: voxel size (z, y, x).
+
+    Raises:
+        InputError: the mask has more than `MOST_PIECES` pieces.
+    """
+    parts, reason = pieces("the mask", 0, mask)
+    if not parts:
+        raise InputError(name, reason, "a mask of nodules")
+    nodules = joined_when_near([part.region for part in parts], mask, spacing_mm)
+    return nodules if len(nodules) > 1 else [mask]
+
+
+def joined_when_near(every: Sequence[Region], mask: Region, spacing_mm: Sequence[float]) -> list[Region]:
+    """Join pieces of a mask that are at most `SAME_NODULE_MM` apart, and stray voxels as near, which are one nodule.
+
+    Args:
+        every: the pieces.
+        mask: the whole mask.
+        spacing_mm: voxel size (z, y, x).
+    """
+    if len(every) == 1:
+        return list(every)
+    trees = [cKDTree(piece.indices() * spacing_mm) for piece in every]
+    near = np.array([[a.count_neighbors(b, SAME_NODULE_MM) > 0 for b in trees] for a in trees])
+    count, group_of = connected_components(near, directed=False)
+    marked = mask.indices()
+    away_mm = np.array([tree.query(marked * spacing_mm)[0] for tree in trees])
+    joined = []
+    for group in range(count):
+        own = marked[away_mm[group_of == group].min(0) <= SAME_NODULE_MM]  # stray voxels near the pieces too
+        voxels = np.zeros(mask.shape, bool)
+        voxels[tuple((own - mask.corner).T)] = True
+        joined.append(Region(mask.corner, voxels))
+    return joined
+
+
+def note_on_nodules(name: str, nodules: Sequence[Region]) -> tuple[str, ...]:
+    """Return a note on a mask that `separate_nodules` splits into several nodules; none for a mask of one nodule."""
+    if len(nodules) == 1:
+        return ()
+    return (f"{name}: {len(nodules)} pieces more than {SAME_NODULE_MM:g} mm apart are taken as {len(nodules)} nodules",)
 
 
 def same_nodules(masked: Sequence[Masked]) -> tuple[list[MaskedNodule], list[str]]:

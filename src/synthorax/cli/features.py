@@ -34,8 +34,9 @@ def features(
     ----------
     file
         A .npy array [n, z, y, x] of n nodules, a NIfTI, MHA or NRRD mask whose labels 1, 2, ... are nodules, or a
-        folder of these. If the values are fractions, a nodule's voxels are those of 0.5 or more in an image, and those
-        above 0.1 in a .npy array, as in the ALNSB analyzer. Axes keep the order of the file.
+        folder of these. In a mask of one label, pieces more than 5 mm apart are nodules of their own. If the values are
+        fractions, a nodule's voxels are those of 0.5 or more in an image, and those above 0.1 in a .npy array, as in
+        the ALNSB analyzer. Axes keep the order of the file.
     convention
         alnsb: as the released ALNSB analyzer computes them, for the paper's figures. corrected: without its two errors
         in axes and labels.

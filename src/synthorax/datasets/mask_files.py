@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
-from synthorax.annotations.masked import Masked, MaskedNodule, pieces, same_nodules
+from synthorax.annotations.masked import Masked, MaskedNodule, joined_when_near, pieces, same_nodules
 from synthorax.annotations.nodule_table import NoduleRow
 from synthorax.errors import InputError
 from synthorax.io.dicom_masks import chosen_structures, list_structures, read_structures
@@ -29,8 +27,6 @@ MOST_STRUCTURES_NOTED = 100
 """Most structures not taken for nodules that the notes of a scan name."""
 FAR_MM = 5.0
 """A centre further than this, in mm, from the nodule's voxels contradicts them."""
-SAME_NODULE_MM = 5.0
-"""Pieces of a row's mask that are at most this far apart, in mm, are one nodule; readers leave such gaps."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +162,7 @@ def _pieces_of_row(row: NoduleRow, region: Region, notes: Sequence[str], ct: Vol
     if not parts:
         raise InputError(row.mask, reason, "a mask of nodules; mask_label would take its pieces as one nodule")
     every = [part.region for part in parts]
-    every = every if shares else _apart(every, region, ct)
+    every = every if shares else joined_when_near(every, region, ct.spacing_mm)
     if len(every) == 1 and not shares:  # as it is, stray voxels included
         return RowRegions((region,), (), (*notes, *_far(row, region, ct)))
     stray = region.voxels - sum(piece.voxels for piece in every)
@@ -187,30 +183,6 @@ def _pieces_of_row(row: NoduleRow, region: Region, notes: Sequence[str], ct: Vol
     else:
         return RowRegions(tuple(every), (), tuple(more))
     return RowRegions((every[best],), (*every[:best], *every[best + 1 :]), (*more, chosen))
-
-
-def _apart(every: Sequence[Region], region: Region, ct: Volume) -> list[Region]:
-    """Join pieces of a mask that are at most `SAME_NODULE_MM` apart, and stray voxels as near, which are one nodule.
-
-    Args:
-        every: the pieces.
-        region: the whole mask.
-        ct: gives the voxel size.
-    """
-    if len(every) == 1:
-        return list(every)
-    trees = [cKDTree(piece.indices() * ct.spacing_mm) for piece in every]
-    near = np.array([[a.count_neighbors(b, SAME_NODULE_MM) > 0 for b in trees] for a in trees])
-    count, group_of = connected_components(near, directed=False)
-    marked = region.indices()
-    away_mm = np.array([tree.query(marked * ct.spacing_mm)[0] for tree in trees])
-    joined = []
-    for group in range(count):
-        own = marked[away_mm[group_of == group].min(0) <= SAME_NODULE_MM]  # stray voxels near the pieces too
-        mask = np.zeros(region.shape, bool)
-        mask[tuple((own - region.corner).T)] = True
-        joined.append(Region(region.corner, mask))
-    return joined
 
 
 def _far(row: NoduleRow, region: Region, ct: Volume) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from synthorax.annotations.masked import note_on_nodules, separate_nodules
 from synthorax.datasets.shapes import LUNG_SPACING_MM, ShapeRecord, ShapeSet
 from synthorax.errors import InputError
 from synthorax.io.arrays import open_npy
@@ -21,6 +22,7 @@ from synthorax.io.segments import list_segments, read_segments
 from synthorax.io.tables import read_table
 from synthorax.io.walk import real_path
 from synthorax.provenance import MANIFEST
+from synthorax.region import Region
 from synthorax.shapes.resampling import resample
 from synthorax.volume import check_spacing
 
@@ -30,6 +32,9 @@ SHAPE_TABLE = "nodules.csv"
 ANALYZER_THRESHOLD = 0.1
 """LuNG's analyzer counts a voxel of a NumPy stack as nodule if its value exceeds this. Images are masks or
 probabilities instead (`io.fractions`)."""
+
+HAS_FRACTIONS = " has fractions, like LuNG's seeds"
+"""Part of the note on a NumPy array that is not a mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +71,10 @@ def read_nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> 
 def nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> Iterator[NoduleMask]:
     """Yield every nodule of a file, or of the files of a folder, reading one file at a time.
 
-    A `.npy` array is [n, z, y, x]. An array [z, y, x], like an image, is one nodule, or one for each of its labels 1,
-    2, ... Axes keep their order in the file; directions are ignored.
+    A `.npy` array [n, z, y, x] has a nodule in each row. An array [z, y, x], like an image, has one for each of its
+    labels 1, 2, ...; if there is a single label, one for each of its pieces that are more than
+    `annotations.masked.SAME_NODULE_MM` apart, which are named FILE:1, FILE:2, ..., with a note. Axes keep their order
+    in the file; directions are ignored.
 
     Args:
         path: file or folder.
@@ -111,7 +118,8 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
     shapes, records, files = [], [], []
     notes: dict[str, None] = {}
     for nodule in read_nodule_masks(path, spacing_mm):
-        notes |= dict.fromkeys(() if nodule.is_of_stack else nodule.notes)  # a stack's fractions need no assumption
+        # The fractions of a stack need no assumption here.
+        notes |= dict.fromkeys(note for note in nodule.notes if not (nodule.is_of_stack and HAS_FRACTIONS in note))
         if nodule.is_of_stack:
             if nodule.values.shape != grid:
                 raise InputError(nodule.name, f"{nodule.values.shape} voxels", f"{grid}, the model's grid")
@@ -213,16 +221,19 @@ def _files(path: Path) -> list[Path]:
 def _of_file(file: Path, spacing_mm: Sequence[float]) -> Iterator[NoduleMask]:
     if file.suffix == ".npy":
         z, y, x = spacing_mm
-        for i, values in enumerate(_read_stack(file)):
+        rows, is_one_mask = _read_stack(file)
+        for i, values in enumerate(rows):
             fractions = values.dtype == np.float32 and bool(((values > 0) & (values < 1)).any())
-            note = f"{file.name} has fractions, like LuNG's seeds; voxels above {ANALYZER_THRESHOLD} count as nodule"
-            yield NoduleMask(f"{file.name}[{i}]", values, (z, y, x), (note,) * fractions, is_of_stack=True)
+            note = f"{file.name}{HAS_FRACTIONS}; voxels above {ANALYZER_THRESHOLD} count as nodule"
+            whole = NoduleMask(f"{file.name}[{i}]", values, (z, y, x), (note,) * fractions, is_of_stack=True)
+            yield from _apart(whole, file) if is_one_mask else [whole]
         return
     if list_segments(file):
         found = read_segments(file)
         for segment, region in zip(found.segments, found.regions, strict=True):
-            name = f"{file.name}:{segment.name}"
-            yield NoduleMask(name, region.within((0, 0, 0), found.grid.shape), found.grid.spacing_mm, found.notes)
+            name, mask = f"{file.name}:{segment.name}", region.within((0, 0, 0), found.grid.shape)
+            whole = NoduleMask(name, mask, found.grid.spacing_mm, found.notes)
+            yield from _apart(whole, file) if len(found.segments) == 1 else [whole]
         return
     image = open_image(file)
     voxels, notes = as_labels(file, image.volume.voxels)
@@ -230,19 +241,36 @@ def _of_file(file: Path, spacing_mm: Sequence[float]) -> Iterator[NoduleMask]:
     for label in labels if len(labels) > 1 else [None]:
         name = file.name if label is None else f"{file.name}:{label}"
         mask = voxels != 0 if label is None else voxels == label
-        yield NoduleMask(name, mask, image.volume.spacing_mm, (*image.notes, *notes))
+        whole = NoduleMask(name, mask, image.volume.spacing_mm, (*image.notes, *notes))
+        yield from _apart(whole, file) if label is None else [whole]
 
 
-def _read_stack(file: Path) -> Iterable[NDArray]:
+def _apart(whole: NoduleMask, file: Path) -> Iterator[NoduleMask]:
+    """Yield the separate nodules of a mask of one label, named FILE:1, FILE:2, ...; one nodule as it is."""
+    region = Region.of(whole.mask)
+    nodules = separate_nodules(whole.name, region, whole.spacing_mm) if region.voxels else [region]
+    if len(nodules) == 1:
+        yield whole
+        return
+    notes = (*whole.notes, *note_on_nodules(file.name, nodules))
+    for number, nodule in enumerate(nodules, start=1):
+        own = nodule.within((0, 0, 0), whole.values.shape)
+        values = np.where(own, whole.values, np.zeros((), whole.values.dtype))
+        yield replace(whole, name=f"{file.name}:{number}", values=values, notes=notes)
+
+
+def _read_stack(file: Path) -> tuple[Iterable[NDArray], bool]:
+    """Return the nodules of a NumPy array, and whether they are one mask, whose pieces may be several nodules."""
     array = open_npy(file)
     if array.ndim not in (3, 4) or not array.size:
         raise InputError(file, f"shape {array.shape}", "[n, z, y, x] or [z, y, x]")
     values = checked_masks(np.array(array), file)
     if values.dtype == np.float32:
-        return values if values.ndim == 4 else values[None]
+        return (values, False) if values.ndim == 4 else (values[None], True)
     if values.ndim == 4:
-        return values != 0
-    return [values == label for label in _labels(values, file)]
+        return values != 0, False
+    labels = _labels(values, file)
+    return [values == label for label in labels], len(labels) == 1
 
 
 def _labels(voxels: NDArray, file: Path) -> NDArray:

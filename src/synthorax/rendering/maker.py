@@ -6,15 +6,19 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from synthorax.annotations.lidc_table import lidc_patients
+from synthorax.annotations.masked import note_on_nodules, separate_nodules
 from synthorax.errors import InputError
 from synthorax.io.contents import what_is
 from synthorax.io.fractions import as_labels
 from synthorax.io.images import is_image, open_image
 from synthorax.io.limits import read_bounded
+from synthorax.region import Region
 from synthorax.rendering.config import LIDC, Options
 from synthorax.rendering.renderer import Renderer
-from synthorax.rendering.shapes import LidcOutlines, OneShape, SampledShapes, ShapeSource
+from synthorax.rendering.shapes import LidcOutlines, OneShape, SampledShapes, ShapesOfMask, ShapeSource
 from synthorax.volume import Volume
 
 MOST_ID_BYTES = 2**20
@@ -39,8 +43,8 @@ def shape_source(shapes: object, patients: Collection[str] | None = None) -> Sha
     """Return the source of shapes that the value of an option stands for.
 
     Args:
-        shapes: a mask (file or volume); a maker of shapes; a source, which is returned as it is; or `lidc` or None for
-            LIDC-IDRI's outlines.
+        shapes: a mask (file or volume), of which each nodule is a shape; a maker of shapes; a source, which is returned
+            as it is; or `lidc` or None for LIDC-IDRI's outlines.
         patients: ids of LIDC-IDRI patients whose outlines may be used; all if not given.
 
     Raises:
@@ -57,15 +61,40 @@ def shape_source(shapes: object, patients: Collection[str] | None = None) -> Sha
             )
         image = open_image(Path(shapes))
         labels, notes = as_labels(Path(shapes), image.volume.voxels)
-        return OneShape(replace(image.volume, voxels=labels > 0), (*image.notes, *notes))
+        return _own_shapes(Path(shapes).name, replace(image.volume, voxels=labels), (*image.notes, *notes))
     if isinstance(shapes, Volume):
         labels, notes = as_labels("shapes", shapes.voxels)
-        return OneShape(replace(shapes, voxels=labels > 0), notes)
+        return _own_shapes("shapes", replace(shapes, voxels=labels), notes)
     if "makes shapes" in getattr(shapes, "roles", ()):
         return SampledShapes(shapes)  # type: ignore[arg-type]
     if callable(shapes):
         return shapes  # type: ignore[return-value]
     raise InputError("shapes", type(shapes).__name__, "a mask, or a model that makes shapes")
+
+
+def _own_shapes(name: str, labels: Volume, notes: tuple[str, ...]) -> ShapeSource:
+    """Return the nodules of a label map as shapes: its labels, or the separate nodules of a single label.
+
+    Args:
+        name: name of the map, for notes and errors.
+        labels: labels [z, y, x], 0 outside.
+        notes: notes on the map's file.
+
+    Raises:
+        InputError: a mask has more pieces than a mask of nodules may have.
+    """
+    values = np.unique(labels.voxels[labels.voxels > 0])
+    if len(values) > 1:
+        nodules = [Region.of(labels.voxels == value) for value in values]
+        notes = (*notes, f"{name}: its {len(values)} labels are taken as {len(values)} nodules")
+    else:
+        region = Region.of(labels.voxels)
+        nodules = separate_nodules(name, region, labels.spacing_mm) if len(values) else [region]
+        notes = (*notes, *note_on_nodules(name, nodules))
+    if len(nodules) == 1:
+        return OneShape(replace(labels, voxels=labels.voxels > 0), notes)
+    several = f"{notes[-1]}; each new nodule has the shape of one of them, chosen by the seed"
+    return ShapesOfMask([Volume(each.mask, labels.spacing_mm) for each in nodules], (*notes[:-1], several))
 
 
 def _patients(asked: Path | frozenset[str] | None) -> frozenset[str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -13,6 +13,7 @@ from synthorax.annotations.lidc_table import draw_reading, lidc_patients
 from synthorax.makers import Generator, Lineage, checked_samples
 from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import patient_key
+from synthorax.seeding import generator
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
 
@@ -101,6 +102,25 @@ class OneShape:
     def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
         """Return the mask, without attributes."""
         return self._shape
+
+
+class ShapesOfMask:
+    """The nodules of a mask as shapes, one of which is chosen by the seed. Their patient is not known, see `OneShape`.
+
+    Args:
+        masks: bool [z, y, x] each.
+        notes: assumptions about the mask's file.
+    """
+
+    heeds: frozenset[str] = frozenset()
+    lineage = OneShape.lineage
+
+    def __init__(self, masks: Sequence[Volume], notes: tuple[str, ...] = ()) -> None:
+        self._shapes = [Shape(mask, notes=notes) for mask in masks]
+
+    def __call__(self, wanted: NoduleAttributes, seed: int) -> Shape:
+        """Return one of the masks, without attributes."""
+        return self._shapes[int(generator(seed, "shape of a mask").integers(len(self._shapes)))]
 
 
 class SampledShapes:

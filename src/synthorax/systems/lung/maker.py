@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 
 from synthorax.datasets.shape_sources import read_shapes
 from synthorax.errors import InputError
+from synthorax.io.images import is_image
 from synthorax.makers import Asked, Lineage, Options, Role, Samples, check_heeds, options_of
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
+from synthorax.screen import warn
 from synthorax.shapes.diameter import as_measured
 from synthorax.systems.lung.config import RADIUS, LungConfig, LungOptions, NoduleShape
 from synthorax.systems.lung.system import LATENT_BATCH, GeneratedShapes, Lung, within
 
+MOST_NODULES_NAMED = 6
+"""Most nodules of a file that an error names."""
 SHAPES_AT_ONCE = 4 * LATENT_BATCH
 """Shapes in memory at once."""
 
@@ -105,8 +109,14 @@ def _nodule(nodule: NoduleShape, config: LungConfig) -> NDArray[np.float32]:
         return np.asarray(nodule, np.float32)
     path, separator, row = str(nodule).rpartition(":")
     if not separator or not row.isdigit() or Path(nodule).exists():
-        path, row = str(nodule), "0"
+        path, row = str(nodule), ""
     shapes = read_shapes(path, config.grid, config.spacing_mm)
+    for note in shapes.notes:
+        warn(note)
+    if not row and len(shapes) > 1 and is_image(Path(path)):
+        some = ", ".join(record.shape_id for record in shapes.records[:MOST_NODULES_NAMED])
+        raise InputError(nodule, f"{len(shapes)} nodules", f"one of them: {some}")
+    row = row or "0"
     names = [record.shape_id for record in shapes.records]
     if (name := f"{Path(path).name}:{row}") in names:  # of an image, the label
         return shapes.occupancy[names.index(name)]
