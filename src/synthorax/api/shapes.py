@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from synthorax.datasets.lidc import LidcShapes
     from synthorax.datasets.shape_files import NoduleMask
     from synthorax.datasets.shapes import ShapeSet
+    from synthorax.datasets.store import Store
 
 BATCH_BYTES = 1 << 26
 """Bytes of masks that `features` has in memory when it reads files; a larger mask is alone in memory."""
@@ -114,12 +115,13 @@ def lidc_shapes(*, readers: int = 2, **grid: Any) -> LidcShapes:
 
 
 def read_shapes(
-    data: str | Path | ShapeSet, grid: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+    data: str | Path | Store | ShapeSet, grid: tuple[int, int, int], spacing_mm: tuple[float, float, float]
 ) -> ShapeSet:
     """Return nodule shapes on a grid.
 
     Args:
-        data: "lidc", for the annotations in the package; a file or folder of masks; or shapes, returned as they are.
+        data: "lidc", for the annotations in the package; a store, for the outlined nodules of its training patients; a
+            file or folder of masks; or shapes, returned as they are.
         grid: voxels (z, y, x).
         spacing_mm: voxel spacing (z, y, x).
     """

@@ -23,7 +23,7 @@ MOST_COUNT = 10_000_000
 
 
 def study_shapes(
-    data: str | Path | ShapeSet,
+    data: str | Path | Store | ShapeSet,
     out: str | Path,
     *,
     nodules: int | None = None,
@@ -38,7 +38,7 @@ def study_shapes(
     """Run LuNG's own experiment on nodule shapes; a call continues an earlier one that was stopped.
 
     Args:
-        data: `lidc`, a file or folder of masks, or a `ShapeSet`.
+        data: `lidc`, a store, a file or folder of masks, or a `ShapeSet`.
         nodules: number of nodules with finite features to train on, drawn by `seed`; all if not given.
         compare: comparisons to run: any of sizes, feedback, depth, fit; `all` for all.
         feedback: none, accepted, reflection, reflections or trade (section III-E).

@@ -40,7 +40,7 @@ def train(
 
     Args:
         system: name of a system with weights to train, such as lung or ac-wgan.
-        data: a store; for LuNG `lidc`, a file or folder of masks, or a `ShapeSet`.
+        data: a store; for LuNG also `lidc`, a file or folder of masks, or a `ShapeSet`.
         out: run folder: configuration, weights, log, pictures and state.
         preset: name of one of the system's configurations; by default the first.
         settings: fields of the configuration with values other than the preset's.

@@ -41,8 +41,8 @@ def shapes(
     out
         Folder to write.
     data
-        Training nodules: lidc for the annotations in the package; or a .npy array [n, z, y, x] on the model's grid, a
-        NIfTI or MHA mask, or a folder of these.
+        Training nodules: lidc for the annotations in the package; a store, of whose training patients the outlined
+        nodules are taken; or a .npy array [n, z, y, x] on the model's grid, a NIfTI or MHA mask, or a folder of these.
     seeds
         Another name of --data FILE.
     nodules

@@ -27,8 +27,9 @@ DATA_PARAMETERS: Mapping[str, Any] = {
     "shapes": Annotated[
         str,
         Parameter(
-            help="lidc for the annotations in the package; or a .npy array [n, z, y, x] on the model's grid, a NIfTI "
-            "or MHA mask, or a folder of these."
+            help="lidc for the annotations in the package; a store, as `synthorax prepare` writes, of whose training "
+            "patients the outlined nodules are taken; or a .npy array [n, z, y, x] on the model's grid, a NIfTI or MHA "
+            "mask, whose separate nodules are taken one by one, or a folder of these."
         ),
     ],
 }

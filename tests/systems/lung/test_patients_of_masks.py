@@ -1,6 +1,7 @@
 """A model trained on masks knows their patients by a table, or tells that it does not know them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from synthorax.io.images import write_image
 from synthorax.io.tables import write_table
 from synthorax.provenance import patient_key
 from synthorax.volume import Volume
+from tests.helpers.cubes import ball_case
+from tests.helpers.stores import store_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,3 +57,18 @@ def test_a_model_of_masks_with_a_table_is_refused_for_its_patients_alone(tmp_pat
     with pytest.raises(InputError, match="such as P1"):
         check_unseen_patients(lineage, {patient_key("P1"): "P1"})
     check_unseen_patients(lineage, {patient_key("P2"): "P2"})
+
+
+def test_a_store_gives_the_outlined_nodules_of_its_training_patients(tmp_path, capsys):
+    cases = [ball_case(f"P{i}", 10 + i, seed=i, split="train") for i in range(2)]
+    cases.append(ball_case("held-out", 10, split="test"))
+    cases.append(ball_case("no-mask", 10, split="train", outlined=False))
+    cases.append(replace(ball_case("made", 10, split="train"), synthetic="SYNTHETIC: a test"))
+    cases.append(ball_case("wide", 36, split="train", size=50))
+    store = store_of(tmp_path / "store", cases)
+    lineage = trained(store.path, tmp_path / "run")
+    assert (lineage.tells, lineage.seen) == (True, frozenset({patient_key("P0"), patient_key("P1")}))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "nodules left out: 1 larger than the model's grid, 1 of synthetic cases, 1 without a mask" in said
+    with pytest.raises(InputError, match="no nodule of a training patient"):
+        trained(store_of(tmp_path / "empty", cases[2:4]).path, tmp_path / "none")

@@ -8,6 +8,7 @@ from typing import Any
 from synthorax.datasets.shape_files import SHAPE_TABLE
 from synthorax.datasets.shape_sources import read_shapes
 from synthorax.datasets.shapes import ShapeSet
+from synthorax.datasets.store import Store
 from synthorax.provenance import UNTOLD
 from synthorax.screen import warn
 from synthorax.systems.lung.config import LungConfig, TrainingOptions
@@ -15,12 +16,12 @@ from synthorax.systems.lung.system import Lung
 from synthorax.training.system import Stage, Training
 
 
-def training(config: LungConfig, data: str | Path | ShapeSet, seed: int, options: TrainingOptions) -> Training:
+def training(config: LungConfig, data: str | Path | Store | ShapeSet, seed: int, options: TrainingOptions) -> Training:
     """Return the training of a fresh model on nodule shapes.
 
     Args:
         config: configuration of the model.
-        data: `lidc`, a file or folder of masks, or a `ShapeSet`.
+        data: `lidc`, a store, a file or folder of masks, or a `ShapeSet`.
         seed: seed of weights and batches.
         options: options of training.
 
