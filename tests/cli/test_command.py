@@ -290,6 +290,8 @@ BAD = [
     ("study malignancy --data nowhere --out new --ratios two", "--ratios"),
     ("study malignancy --data nowhere --out new --model lung", "lung"),
     ("study fidelity --data nowhere --out new", "nowhere"),
+    ("study scores --scores nowhere.csv --out new", "nowhere.csv"),
+    ("study scores --scores notes.txt --out new", "notes.txt"),
     ("study fidelity --data nowhere --out new --samples 1", "samples"),
 ]
 

@@ -25,6 +25,22 @@ def test_every_step_of_the_page_on_own_data_works(tmp_path):
     assert (tmp_path / "Dataset501_Nodules" / "dataset.json").is_file()
 
 
+def test_every_step_of_the_page_on_ones_own_detector_works(tmp_path):
+    (tmp_path / "scans").mkdir()
+    for i, name in enumerate("abc"):
+        ct, mask = ball_in_lung(seed=i)
+        write_image(tmp_path / "scans" / f"{name}.nii.gz", ct)
+        write_image(tmp_path / "scans" / f"{name}_mask.nii.gz", replace(ct, voxels=mask))
+    rows = [{"image": f"{i}.nii.gz", "mask": f"{i}_mask.nii.gz", "patient_id": f"P{i}"} for i in "abc"]
+    write_table(tmp_path / "scans" / "nodules.csv", rows)
+    follow("your-own-detector.md", tmp_path)
+    results = read_mapping(tmp_path / "compared" / "results.json")
+    assert [arm["name"] for arm in results["arms"]] == ["without", "with"]
+    assert [test["p"] for test in results["tests"]] == [None]
+    splits = [api.open_store(tmp_path / name).splits for name in ("real", "mixed")]
+    assert splits[0]["test"] == splits[1]["test"]
+
+
 def test_every_step_of_the_page_on_injection_works(tmp_path, chest):
     write_image(tmp_path / "chest.nii.gz", chest)
     follow("injection.md", tmp_path)
@@ -73,7 +89,16 @@ def test_every_step_of_the_page_on_whole_chests_works(tmp_path):
         "docs/studio.md",
         *(
             f"docs/{name}.md"
-            for name in ("architecture", "own-data", "injection", "translation", "export", "from-pylidc", "scans")
+            for name in (
+                "architecture",
+                "own-data",
+                "injection",
+                "translation",
+                "export",
+                "from-pylidc",
+                "scans",
+                "your-own-detector",
+            )
         ),
     ],
 )

@@ -520,6 +520,35 @@ def study_volumes(
         )[0]
 
 
+def study_scores(
+    scores: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    reference: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Measure whether synthetic nodules help a detector that was trained elsewhere, by the scores that it gave.
+
+    Args:
+        scores: one or several CSV files with the columns patient, case, label and score, and optionally arm and
+            training; without a column `arm` the name of a file is its arm.
+        reference: arm without synthetic nodules, with which the others are compared; the first if not given.
+        overwrite: replace a folder that an earlier call wrote.
+
+    Returns:
+        The page; `results.json` is beside it.
+
+    Raises:
+        InputError: a file cannot be read or has a value that is not valid, the arms do not have the same cases, or
+            there are too few arms or patients.
+        OutputError: the folder cannot be written.
+    """
+    from synthorax.studies.own_scores_page import study_scores as run
+
+    files = [scores] if isinstance(scores, str | Path) else scores
+    return run([Path(file) for file in files], Path(out), reference=reference, overwrite=overwrite)
+
+
 def check_number(name: str, value: float, above: float, most: float) -> None:
     """Check that a number is above one bound and at most another.
 

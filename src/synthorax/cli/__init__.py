@@ -48,6 +48,7 @@ VERBS = {
         "Measure if generated patches are realistic, new, varied, and as requested.",
         "study:fidelity",
     ),
+    "study scores": ("Test whether synthetic nodules help your own detector, by its scores.", "study:scores"),
     "export": ("Write a store or folder of samples in the layout of nnU-Net or MONAI.", "export:export"),
     "info": ("Show what a store, run, model, result, scan, folder of scans or table holds.", "about:info"),
     "verify": ("Check whether a file or folder is marked as synthetic.", "about:verify"),

@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from synthorax import api
-from synthorax.cli.options import TRAINING_FLAGS, ConfigFile, Device, Out, Seed, Settings, Trainings, parse_settings
+from synthorax.cli.options import (
+    TRAINING_FLAGS,
+    ConfigFile,
+    Device,
+    Out,
+    Overwrite,
+    Seed,
+    Settings,
+    Trainings,
+    parse_settings,
+)
 from synthorax.errors import InputError
 from synthorax.screen import say
 
@@ -535,6 +545,33 @@ def volumes(
         cache=cache,
     )
     say(page)
+
+
+def scores(
+    *,
+    scores: Annotated[list[Path], Parameter(negative="")],
+    out: Out,
+    reference: str | None = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Test whether your own detector gets better with synthetic nodules, by the scores that it gave.
+
+    Compares the AUCs of detectors that were trained elsewhere, on the same cases, with intervals over patients and
+    trainings. Writes results.json and index.html. See docs/your-own-detector.md.
+
+    Parameters
+    ----------
+    scores
+        CSV file with the columns patient, case, label (1 for a nodule, else 0) and score, and optionally training and
+        arm; without a column arm the file's name is the arm. Repeat it for each file.
+    out
+        Folder to write.
+    reference
+        Arm without synthetic nodules, with which the others are compared; by default the first.
+    overwrite
+        Replace a folder that an earlier call wrote.
+    """
+    say(api.study_scores(scores, out, reference=reference, overwrite=overwrite))
 
 
 def _names(text: str) -> list[str]:

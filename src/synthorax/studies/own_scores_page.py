@@ -1,0 +1,56 @@
+"""`synthorax study scores`: the comparison of the user's own detectors, as results.json and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from synthorax.figures import forest
+from synthorax.io.atomic import atomic_folder, check_folder_is_free
+from synthorax.provenance import sha256
+from synthorax.report import write_page
+from synthorax.studies.answers import whether_it_helps
+from synthorax.studies.own_scores import LEAST_OWN_TRAININGS, compare_own_scores, read_own_scores
+from synthorax.studies.results import machine, write_results
+
+
+def study_scores(files: Sequence[Path], out: Path, *, reference: str | None = None, overwrite: bool = False) -> Path:
+    """Compare the scores of detectors, and write the results and the page.
+
+    Args:
+        files: tables of scores, see `own_scores.read_own_scores`.
+        out: folder of the study.
+        reference: arm without synthetic nodules; the first arm if not given.
+        overwrite: replace a folder that an earlier call wrote.
+
+    Returns:
+        The page, with `results.json` beside it.
+
+    Raises:
+        InputError: see `own_scores.read_own_scores` and `own_scores.compare_own_scores`; or the folder holds something
+            else.
+    """
+    check_folder_is_free(out, overwrite=overwrite, sources=files)
+    own = read_own_scores(files)
+    arms, tests = compare_own_scores(own, reference or next(iter(own.scores)))
+    answer = whether_it_helps(tests, arms, LEAST_OWN_TRAININGS)
+    data = {"files": {file.name: sha256(file) for file in files}}
+    counts = own.counts
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        results = folder / "results.json"
+        listed = [asdict(test) for test in tests]
+        write_results(results, "scores", data, arms, answer=answer, tests=listed, counts=counts)
+        write_page(
+            folder / "index.html",
+            "study_scores.html",
+            answer=answer,
+            arms=arms,
+            tests=tests,
+            counts=counts,
+            trainings=len(arms[0].seeds),
+            least=LEAST_OWN_TRAININGS,
+            picture=forest({t.a: (t.difference, t.low, t.high) for t in tests}, f"AUC less that of “{arms[0].name}”"),
+            machine=machine(),
+        )
+    return out / "index.html"
