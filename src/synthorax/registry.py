@@ -41,7 +41,8 @@ class Entry:
     The package of a trained system has three modules:
 
     - `config`, without torch: `Options`, `Config`, and `PRESETS`, the first of which is the default. Optional are
-      `ABOUT_PRESETS`, a line of help for each preset; `TrainingOptions`; and `FLAGS`, the settings that have a flag.
+      `ABOUT_PRESETS`, a line of help for each preset; `CORE_SECONDS` and `CPU_PRESET`, for a warning on a CPU;
+      `TrainingOptions`; and `FLAGS`, the settings that have a flag.
     - `system`: the class `System` with `restore` and `maker`.
     - `training`: the function `training(config, data, seed, options)`.
 
@@ -92,6 +93,16 @@ class Entry:
     def about_presets(self) -> Mapping[str, str]:
         """A line of help for each preset; empty if the system gives none."""
         return self.load("config", "ABOUT_PRESETS", {})
+
+    @property
+    def core_seconds(self) -> Mapping[str, float | None]:
+        """Seconds of a CPU's core for a step, for each preset too large for a CPU; None where nobody measured it."""
+        return self.load("config", "CORE_SECONDS", {})
+
+    @property
+    def cpu_preset(self) -> str:
+        """Name of the preset that suits a CPU; empty if the system names none."""
+        return self.load("config", "CPU_PRESET", "")
 
     @property
     def flags(self) -> tuple[str, ...]:

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "synthorax"
-OF_EVERY_SYSTEM = {"Config", "PRESETS", "ABOUT_PRESETS", "Options", "TrainingOptions", "FLAGS", "System"}
+OF_EVERY_SYSTEM = {
+    "ABOUT_PRESETS",
+    "CORE_SECONDS",
+    "CPU_PRESET",
+    "Config",
+    "FLAGS",
+    "Options",
+    "PRESETS",
+    "System",
+    "TrainingOptions",
+}
 """Names by which the registry finds the parts of a system's package (`docs/extending.md`)."""
 OF_EVERY_FORMAT = {"read_header", "read_mark", "write"}
 """Functions that do one thing for each file format or layout, in the format's module."""

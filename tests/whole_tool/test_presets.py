@@ -15,6 +15,7 @@ from synthorax.patch import PatchSpec
 from synthorax.registry import registry
 from synthorax.tasks.config import task_config
 from synthorax.tasks.networks.config import DetectorConfig
+from synthorax.training.cpu_time import note_on_cpu
 from tests.helpers.stores import cases, store_of
 from tests.helpers.toy_makers import Balls, Dots
 
@@ -39,6 +40,35 @@ def test_every_preset_of_train_is_a_configuration_that_makes_a_model(system, pre
     if system == "ac-wgan":
         assert config.batch_size % config.accumulate == 0
         assert config.widest_mm >= 14
+
+
+@pytest.mark.parametrize("entry", TRAINED, ids=lambda entry: entry.name)
+def test_presets_too_large_for_a_cpu_are_told_with_one_that_suits_it(entry):
+    for preset in entry.core_seconds:
+        told = note_on_cpu(entry, preset, entry.presets[preset].steps)
+        assert told.startswith(f"{entry.name}: the preset {preset} ")
+        assert f"--preset {entry.cpu_preset} is for a CPU" in told
+    assert not entry.core_seconds or entry.cpu_preset in entry.presets.keys() - entry.core_seconds.keys()
+    if "paper" in entry.presets and next(iter(entry.presets)) == "paper":
+        assert "paper" in entry.core_seconds
+    for preset in entry.presets.keys() - entry.core_seconds.keys():
+        assert not note_on_cpu(entry, preset, 20_000)
+
+
+def test_the_time_on_a_cpu_is_that_of_the_steps_that_are_asked_for():
+    ac_wgan = registry()["ac-wgan"]
+    told = note_on_cpu(ac_wgan, "paper", 20_000)
+    assert "takes about 347 days of one core of a CPU, 20,000 steps of about 25 minutes" in told
+    assert "about 42 hours of one core" in note_on_cpu(ac_wgan, "paper", 100)
+    assert not note_on_cpu(ac_wgan, "paper", 5)
+
+
+def test_the_warning_comes_before_data_are_read(tmp_path, capsys):
+    settings = {"layers": "4_3_4"}
+    with pytest.raises(InputError, match="nowhere"):
+        api.train("lung", tmp_path / "nowhere", tmp_path / "run", preset="paper", settings=settings, device="cpu")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "warning: lung: the preset paper is for a GPU and takes about 21 hours of one core" in said
 
 
 @pytest.mark.parametrize("preset", presets_of(study_verbs.baselines))

@@ -12,6 +12,7 @@ from synthorax.api.sampling import load
 from synthorax.api.stores import store_given
 from synthorax.errors import InputError
 from synthorax.registry import OWN, registry
+from synthorax.screen import warn
 
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
@@ -72,6 +73,7 @@ def train(
     from synthorax.io.mappings import read_mapping
     from synthorax.provenance import SEEN_BEFORE, UNTOLD
     from synthorax.training.config import choose
+    from synthorax.training.cpu_time import note_on_cpu
     from synthorax.training.files import CONFIG
     from synthorax.training.more_steps import with_more_steps
     from synthorax.training.run_folder import RunFolder, check_run_folder
@@ -112,6 +114,9 @@ def train(
     with together(fabric), working_in(Path(out)) if fabric.is_global_zero else nullcontext():
         if entry.data == "store":
             store_given(cast("str | Path | Store", data))
+        on_cpu = fabric.is_global_zero and fabric.device.type == "cpu"
+        if on_cpu and (told := note_on_cpu(entry, preset, getattr(config, "steps", 0))):
+            warn(told)  # before data are read, which may take minutes
         first = load(start) if isinstance(start, str | Path) else start
         with fabric.rank_zero_first(local=True):  # the first process of a host decodes patches into the others' cache
             training = entry.load("training", "training")(config, data, seed, chosen)

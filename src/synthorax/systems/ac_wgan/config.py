@@ -251,6 +251,11 @@ ABOUT_PRESETS = {
     "folded24": "cubes of 24 mm on a CPU, a third of compact's work in a step; not a published design.",
     "smoke": "a tiny network that trains in seconds, for tests.",
 }
+CORE_SECONDS = {"paper": 1500.0, "large": 6000.0, "patch48": 750.0, "patch24": 190.0}
+"""Seconds of a CPU's core for a step of each preset that is too large for one: `paper` as measured, the others reckoned
+from it by voxels, channels and batch."""
+CPU_PRESET = "folded24"
+"""Preset that suits a CPU."""
 
 
 class AcWganOptions(makers.Options):

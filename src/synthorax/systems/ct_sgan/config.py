@@ -187,6 +187,10 @@ ABOUT_PRESETS = {
     "patch48": "48 slices of 48 x 48 pixels, from cubes.",
     "smoke": "seconds.",
 }
+CORE_SECONDS: dict[str, float | None] = {"paper": None}
+"""Presets that are too large for a CPU; nobody measured the seconds of their steps."""
+CPU_PRESET = "compact"
+"""Preset that suits a CPU."""
 
 
 class CtSganOptions(ScanOptions):

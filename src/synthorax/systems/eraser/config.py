@@ -81,6 +81,10 @@ ABOUT_PRESETS = {
     "compact": "VOIs of 32^3 for a CPU, folded.",
     "smoke": "seconds.",
 }
+CORE_SECONDS: dict[str, float | None] = {"paper": None}
+"""Presets that are too large for a CPU; nobody measured the seconds of their steps."""
+CPU_PRESET = "compact"
+"""Preset that suits a CPU."""
 
 
 class TrainingOptions(makers.Options):

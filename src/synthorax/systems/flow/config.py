@@ -195,6 +195,10 @@ ABOUT_PRESETS = {
     "large": "patches of 48 mm and 64 voxels, on a GPU.",
     "smoke": "seconds.",
 }
+CORE_SECONDS: dict[str, float | None] = {"large": None}
+"""Presets that are too large for a CPU; nobody measured the seconds of their steps."""
+CPU_PRESET = "compact"
+"""Preset that suits a CPU."""
 
 
 class FlowOptions(ShapeOptions):

@@ -93,6 +93,10 @@ ABOUT_PRESETS = {
     "compact": "VOIs of 32^3 for a CPU, folded; given outline, diameter, texture, spiculation, lobulation and margin.",
     "smoke": "seconds.",
 }
+CORE_SECONDS: dict[str, float | None] = {"paper": None}
+"""Presets that are too large for a CPU; nobody measured the seconds of their steps."""
+CPU_PRESET = "compact"
+"""Preset that suits a CPU."""
 
 
 class TrainingOptions(makers.Options):

@@ -80,6 +80,11 @@ class LungConfig(BaseModel):
         return self.edge_mm if self.target == "distance" else None
 
     @property
+    def steps(self) -> int:
+        """Training steps, which are the `iterations`."""
+        return self.iterations
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Neurons of each hidden layer."""
         return tuple(int(width) for width in self.layers.split("_"))
@@ -136,6 +141,10 @@ ABOUT_PRESETS = {
     "smooth": "as fast, for nodules with smooth edges, such as LIDC's outlines.",
     "smoke": "takes seconds, to try the command.",
 }
+CORE_SECONDS = {"paper": 0.5}
+"""Seconds of a CPU's core for a step of each preset that is too large for one, reckoned from 26 GFLOP."""
+CPU_PRESET = "compact"
+"""Preset that suits a CPU."""
 FLAGS = ("layers",)
 
 

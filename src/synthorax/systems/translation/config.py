@@ -243,6 +243,10 @@ ABOUT_PRESETS = {
     "compact": "Pix2Pix on volumes of 32 mm, folded, for a CPU.",
     "smoke": "seconds.",
 }
+CORE_SECONDS: dict[str, float | None] = {"paper2d": None, "paper3d": None}
+"""Presets that are too large for a CPU; nobody measured the seconds of their steps."""
+CPU_PRESET = "compact"
+"""Preset that suits a CPU."""
 FLAGS = ("model", "inputs", "slices")
 
 

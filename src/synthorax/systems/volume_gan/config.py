@@ -81,6 +81,10 @@ ABOUT_PRESETS = {
     "patch48": "cubes of 48 mm.",
     "smoke": "seconds.",
 }
+CORE_SECONDS: dict[str, float | None] = {"paper": None}
+"""Presets that are too large for a CPU; nobody measured the seconds of their steps."""
+CPU_PRESET = "compact"
+"""Preset that suits a CPU."""
 
 
 class VolumeGanOptions(ScanOptions):
