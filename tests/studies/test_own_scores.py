@@ -23,10 +23,10 @@ def scores_of(arm, training):
     return noise + SKILL[arm] * LABELS
 
 
-def rows_of(arm, training, **more):
+def rows_of(arm, training):
     rows = zip(PATIENTS, LABELS.tolist(), scores_of(arm, training).tolist(), strict=True)
     return [
-        {"patient": patient, "case": f"c{i}", "label": label, "score": score, "training": training, **more}
+        {"patient": patient, "case": f"c{i}", "label": label, "score": score, "training": training}
         for i, (patient, label, score) in enumerate(rows)
     ]
 
@@ -66,7 +66,7 @@ def test_arms_are_compared_by_the_paired_test_of_the_studies_and_corrected_toget
 
 def test_one_file_with_its_rows_in_another_order_says_the_same_and_another_arm_may_be_the_reference(tmp_path):
     api.study_scores([arm_file(tmp_path, arm) for arm in ("without", "with")], tmp_path / "two")
-    rows = [row for arm in ("with", "without") for training in range(3) for row in rows_of(arm, training, arm=arm)]
+    rows = [row | {"arm": arm} for arm in ("without", "with") for i in range(3) for row in rows_of(arm, i)]
     one = [{"patient_id": row.pop("patient"), **row} for row in reversed(rows)]
     file = written(tmp_path / "one.csv", one)
     assert main(["study", "scores", "--scores", str(file), "--reference", "without", "--out", str(tmp_path / "o")]) == 0
