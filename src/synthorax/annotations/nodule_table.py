@@ -9,6 +9,7 @@
     center_x_mm, center_y_mm, center_z_mm, diameter_mm   instead of a mask: world millimetres, LPS
     patient_id    the unit of splits; if missing, the image's folder or name stands for the patient
     split         train, val or test; may be missing
+    picture       picture of the nodule, relative to the table; for a human reader, and ignored here; may be missing
     malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), one number, or one for each reader: `4 3 5`; may be
                   missing; those of kinds also as words (`nodule.RATING_WORDS`), such as ground-glass
 
@@ -40,7 +41,9 @@ from synthorax.nodule import (
 NODULE_TABLE = "nodules.csv"
 """Name of the table in a folder of images."""
 CENTER = ("center_x_mm", "center_y_mm", "center_z_mm")
-KNOWN = ("image", "mask", "mask_label", *CENTER, "diameter_mm", "patient_id", "split", "nodule_id", *RATINGS)
+FILES = ("image", "mask", "picture")
+"""Columns that name a file relative to the table."""
+KNOWN = (*FILES, "mask_label", *CENTER, "diameter_mm", "patient_id", "split", "nodule_id", *RATINGS)
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,15 @@ def nodule_cells(nodule: Nodule) -> dict[str, Any]:
     known = vars(nodule.attributes)
     center = dict(zip(CENTER, nodule.center_mm, strict=True))
     return center | {name: known[name] for name in ("diameter_mm", *RATINGS)}
+
+
+def under(folder: str, row: Mapping[str, str]) -> dict[str, str]:
+    """Return a row of a table in a folder as a row of a table in the folder above it.
+
+    >>> under("flow", {"image": "ct.nii.gz", "nodule_id": "01", "picture": ""})
+    {'image': 'flow/ct.nii.gz', 'nodule_id': '01', 'picture': ''}
+    """
+    return {name: f"{folder}/{cell}" if name in FILES and cell else cell for name, cell in row.items()}
 
 
 def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> TableImage:

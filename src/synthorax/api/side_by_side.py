@@ -142,8 +142,8 @@ def write_each(
 
     left = kept_elements(source.dicom, keep_identity=keep_identity)[1] if source.dicom else ()
 
-    def picture(file: Path) -> None:
-        draw_sites(file, source.ct, edited)
+    def picture(file: Path) -> list[str]:
+        return draw_sites(file, source.ct, edited)
 
     write_side_by_side(
         out,
@@ -159,13 +159,16 @@ def write_each(
     )
 
 
-def draw_sites(file: Path, before: Volume, edited: Mapping[str, Edited]) -> None:
+def draw_sites(file: Path, before: Volume, edited: Mapping[str, Edited]) -> list[str]:
     """Draw a row for each site: the slice through its middle, before, and after each edit with the nodule's outline.
 
     Args:
         file: PNG file to write.
         before: the scan before the edits.
         edited: caption of each edit to its result; all have the same sites.
+
+    Returns:
+        The ids of the nodules that the picture shows, the first `MOST_PICTURED`.
     """
     import numpy as np
 
@@ -190,3 +193,4 @@ def draw_sites(file: Path, before: Volume, edited: Mapping[str, Edited]) -> None
             panels.append(Slice(hu, outlined, name, (y, x), SYNTHETIC, half))
     figure = ct_slices(panels, half=half, columns=1 + len(edited))
     figure.savefig(file, format="png")
+    return [nodule.nodule_id for nodule in first.nodules[:MOST_PICTURED]]

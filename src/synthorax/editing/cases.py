@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthorax.annotations.nodule_table import NODULE_TABLE
+from synthorax.annotations.nodule_table import NODULE_TABLE, under
 from synthorax.errors import InputError, resumable
 from synthorax.io.atomic import (
     MARK,
@@ -167,8 +167,7 @@ def collected(
         erased += len(content.get("erased", ()))
         table = out / case_id / NODULE_TABLE
         for row in read_table(table) if table.is_file() else []:
-            paths = {name: f"{case_id}/{row[name]}" for name in ("image", "mask")}
-            rows.append({**row, **paths})
+            rows.append(under(case_id, row))
     if len(hashes := {lineage.model_sha256 for lineage in lineages}) > 1:
         raise InputError(
             out, f"cases made with {len(hashes)} different weights", "cases of one model; --overwrite makes all again"

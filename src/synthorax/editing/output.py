@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,8 @@ from synthorax.volume import Volume
 SERIES = "ct"
 BEFORE_AFTER = "before-after.png"
 """File name of the picture of the nodules before and after the edit."""
+PictureWriter = Callable[[Path], Collection[str]]
+"""Writes a picture of nodules to a PNG file, and returns the ids of the nodules that it shows."""
 EditedLayout = Literal["as read", "images", "dicom"]
 """Files of an edited scan: as its source came; images; or a DICOM series with segmentations."""
 
@@ -42,7 +44,7 @@ def write_edited(
     overwrite: bool = False,
     alone: bool = True,
     layout: EditedLayout = "as read",
-    picture: Callable[[Path], None] | None = None,
+    picture: PictureWriter | None = None,
 ) -> None:
     """Write an edited scan, all or nothing.
 
@@ -64,7 +66,7 @@ def write_edited(
         overwrite: replace a folder that an earlier call wrote.
         alone: see `atomic_folder`.
         layout: layout of the files. A DICOM series that is written as images keeps nothing of its header.
-        picture: function that writes a picture of the nodules to a file; None for no picture.
+        picture: writes a picture of the nodules, which the table names for each nodule that it shows; None for none.
 
     Raises:
         InputError: the folder holds something else.
@@ -83,11 +85,12 @@ def write_edited(
         else:
             files, masks = _write_images(folder, edited, region, origin, None if came_as_dicom else source)
             patient = _synthetic_patient_of(source, patient_id)
+        pictured: dict[str, str] = {}
         if picture is not None:
-            picture(folder / BEFORE_AFTER)
+            pictured = dict.fromkeys(picture(folder / BEFORE_AFTER), BEFORE_AFTER)
             files["picture"] = BEFORE_AFTER
         if edited.kind == "inject":
-            write_table(folder / NODULE_TABLE, _rows(nodules, files, masks, patient))
+            write_table(folder / NODULE_TABLE, _rows(nodules, files, masks, pictured, patient))
         manifest = {
             "synthetic": origin.mark,
             "method": origin.system,
@@ -222,7 +225,11 @@ def _about_source(source: Scan | None, keep_identity: bool) -> dict[str, str]:
 
 
 def _rows(
-    nodules: Sequence[Nodule], files: Mapping[str, str], masks: Mapping[int, str], patient: str
+    nodules: Sequence[Nodule],
+    files: Mapping[str, str],
+    masks: Mapping[int, str],
+    pictured: Mapping[str, str],
+    patient: str,
 ) -> list[dict[str, Any]]:
     """Return the rows of a table of nodules for `prepare`; a label is a value in an image, or a segment in DICOM.
 
@@ -230,11 +237,13 @@ def _rows(
         nodules: the nodules.
         files: files by kind.
         masks: label of each nodule with a mask of its own to the file.
+        pictured: id of each nodule that a picture shows to the picture's file.
         patient: the patient id.
     """
     rows = []
     for nodule in nodules:
         mask = {"mask": masks.get(nodule.label, files["mask"]), "mask_label": nodule.label}
+        mask |= {"picture": pictured.get(nodule.nodule_id, "")}
         own = {"image": files["scan"], "patient_id": patient, "nodule_id": nodule.nodule_id}
         readers = {name: " ".join(f"{v:g}" for v in given) for name, given in nodule.ratings.items() if len(given) > 1}
         rows.append(own | mask | nodule_cells(nodule) | readers | dict(nodule.extra))

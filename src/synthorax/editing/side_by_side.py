@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from synthorax.annotations.nodule_table import NODULE_TABLE
+from synthorax.annotations.nodule_table import NODULE_TABLE, under
 from synthorax.editing.edited import Edited
-from synthorax.editing.output import write_edited
+from synthorax.editing.output import PictureWriter, write_edited
 from synthorax.io.atomic import atomic_folder
 from synthorax.io.mappings import read_mapping
 from synthorax.io.scans import Scan
@@ -27,7 +27,7 @@ def write_side_by_side(
     *,
     source: Scan,
     about: Mapping[str, Mapping[str, Any]],
-    picture: Callable[[Path], None],
+    picture: PictureWriter,
     patient_id: str = "",
     keep_identity: bool = False,
     overwrite: bool = False,
@@ -44,7 +44,7 @@ def write_side_by_side(
         seed: seed of the edits.
         source: the scan before the edits.
         about: name of each method to its request, for the manifest.
-        picture: function that writes the picture to a file.
+        picture: writes the picture, which the table names for each nodule that it shows.
         patient_id, keep_identity, overwrite, alone: see `write_edited`.
 
     Raises:
@@ -53,6 +53,7 @@ def write_side_by_side(
     """
     rows, methods, notes = [], [], []
     with atomic_folder(out, overwrite=overwrite, alone=alone) as folder:
+        shown = picture(folder / SIDE_BY_SIDE)
         for name, one in edited.items():
             origin = Origin(one.lineage.name, one.lineage.model_sha256, seed)
             write_edited(
@@ -66,13 +67,13 @@ def write_side_by_side(
                 alone=False,
             )
             for row in read_table(folder / name / NODULE_TABLE):
-                rows.append({**row, **{column: f"{name}/{row[column]}" for column in ("image", "mask")}})
+                own = under(name, row)
+                rows.append(own | {"picture": SIDE_BY_SIDE} if row["nodule_id"] in shown else own)
             content = read_mapping(folder / name / MANIFEST)
             kept = ("model_sha256", "request", "files", "nodules", "region_voxels", "lineage")
             methods.append({"method": name, **{key: content[key] for key in kept}})
             notes += [(note, name) for note in one.notes]
         write_table(folder / NODULE_TABLE, even_rows(rows))
-        picture(folder / SIDE_BY_SIDE)
         lineage = joined_lineages(one.lineage for one in edited.values())
         manifest = {
             "synthetic": SYNTHETIC_MARK,
