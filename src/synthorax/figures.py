@@ -41,6 +41,8 @@ CLASS_COLOURS = {
 """Colour of each tissue class, in the order of the classes' codes."""
 INK, PAPER = "#1d2733", "#ffffff"
 DPI = 110
+CAPTION_LINE_INCHES = 0.13
+"""Height of a line of a caption above a CT slice."""
 DISPLAY_LEVEL = 0.4
 """Level of a smoothed mask at which its surface is drawn; below 0.5, so that bridges one voxel wide stay visible."""
 
@@ -132,7 +134,7 @@ class Slice:
     Attributes:
         hu: HU [y, x].
         mask: bool [y, x]; its outline is drawn.
-        caption: line above the picture.
+        caption: one line or several above the picture; about 38 characters fit into its width.
         center: pixel (y, x) in the middle of the picture.
         colour: colour of the outline.
         half: pixels shown on each side of `center`; the `half` of `ct_slices` if None.
@@ -159,7 +161,8 @@ def ct_slices(
     """
     columns = min(columns, len(slices))
     rows = -(-len(slices) // columns)
-    figure = Figure(figsize=(2.2 * columns, 2.4 * rows), dpi=DPI, facecolor=PAPER)
+    more = CAPTION_LINE_INCHES * max(shown.caption.count("\n") for shown in slices)
+    figure = Figure(figsize=(2.2 * columns, (2.4 + more) * rows), dpi=DPI, facecolor=PAPER)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
@@ -173,8 +176,9 @@ def ct_slices(
         reach = shown.half or half
         axes.set_xlim(max(x - reach, 0) - 0.5, min(x + reach, width) - 0.5)
         axes.set_ylim(min(y + reach, height) - 0.5, max(y - reach, 0) - 0.5)
-        axes.set_title(shown.caption, fontsize=7.5, color=INK)
-    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.2 / (2.4 * rows), 0.05, 0.12)
+        axes.set_title(shown.caption, fontsize=7.5, color=INK, parse_math=False)
+    top = 1 - (0.2 + more) / ((2.4 + more) * rows)
+    figure.subplots_adjust(0.01, 0.01, 0.99, top, 0.05, 0.12 + more / 2.1)
     return figure
 
 

@@ -1,10 +1,15 @@
 """Every edited scan comes with a picture of its nodules before and after the edit."""
 
+from dataclasses import replace
+from itertools import combinations
+
 import pytest
 from matplotlib.image import imread
 
 import synthorax as sx
+from synthorax import figures
 from synthorax.api.edit_session import EditSession
+from synthorax.api.side_by_side import draw_sites
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import write_image
 from synthorax.io.mappings import read_mapping
@@ -47,3 +52,49 @@ def test_the_cases_of_a_folder_and_a_session_have_it_too(scans, tmp_path):
     session.erase(LungFiller(), label=1)
     session.write(tmp_path / "nothing")
     assert not (tmp_path / "nothing" / PICTURE).exists()  # no nodule is left to show
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn from here on."""
+    kept, draw = [], figures.ct_slices
+    monkeypatch.setattr(figures, "ct_slices", lambda *args, **more: kept.append(draw(*args, **more)) or kept[-1])
+    return kept
+
+
+def captions(figure):
+    return [axes.get_title() for axes in figure.axes]
+
+
+def test_the_captions_say_nodule_slice_method_diameters_and_kind(scans, drawn, tmp_path):
+    kind = sx.NoduleAttributes(texture=1, malignancy=4)
+    made = sx.inject(scans / "chest.nii.gz", "render", at_mm=LEFT, diameter_mm=12, attributes=kind, out=tmp_path / "in")
+    mm, z = made.nodules[0].attributes.diameter_mm, made.ct.to_world(made.ct.to_voxel(LEFT).round())[2]
+    before, after = captions(drawn[-1])
+    assert before == f"nodule 01, before\naxial slice at z = {z:.1f} mm"
+    assert after.splitlines() == [
+        "made by render",
+        f"{mm:.1f} mm measured, 12 mm requested",
+        f"ground-glass, malignancy {made.nodules[0].attributes.malignancy:.2g} of 5",
+    ]
+    sx.erase(tmp_path / "in" / "chest.nii.gz", LungFiller(), at_mm=LEFT, diameter_mm=12, out=tmp_path / "out")
+    assert captions(drawn[-1])[1] == "erased by filler\na nodule of 12.0 mm"
+    each = sx.inject_each(scans / "chest.nii.gz", [Dots(), "render"], at_mm=LEFT, diameter_mm=12, out=tmp_path / "each")
+    assert [caption.splitlines()[0] for caption in captions(drawn[-1])[1:]] == [f"made by {name}" for name in each]
+
+
+def test_no_caption_is_cut_off_or_covers_another_one(scans, drawn, tmp_path):
+    scan = sx.read_scan(scans / "chest.nii.gz")
+    made = sx.inject(scan, Dots(), at_mm=[LEFT, RIGHT], diameter_mm=12)
+    worst = sx.NoduleAttributes(diameter_mm=12.25, texture=1, malignancy=11 / 3)
+    nodules = [
+        replace(one, attributes=worst, extra={"visible": "no", "wanted_diameter_mm": "12.3333"}) for one in made.nodules
+    ]
+    made = replace(made, nodules=tuple(nodules))
+    draw_sites(tmp_path / "a.png", scan.ct, {"a-run-with-a-long-name-of-which-the-end-matters-1": made, "render": made})
+    (figure,) = drawn
+    boxes = [axes.title.get_window_extent() for axes in figure.axes]
+    whole = figure.bbox
+    assert all(whole.x0 <= box.x0 and box.x1 <= whole.x1 and box.y1 <= whole.y1 for box in boxes)
+    panels = [axes.get_window_extent() for axes in figure.axes]
+    assert not any(a.overlaps(b) for a, b in combinations([*boxes, *panels], 2))

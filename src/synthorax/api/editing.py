@@ -262,6 +262,6 @@ def write_one(
         overwrite=overwrite,
         alone=alone,
         layout=layout,
-        picture=(lambda file: draw_sites(file, source.ct, {"after": edited})) if edited.nodules else None,
+        picture=(lambda file: draw_sites(file, source.ct, {"": edited})) if edited.nodules else None,
     )
     return edited

@@ -20,8 +20,8 @@ from synthorax.api.edit_requests import (
 )
 from synthorax.api.known_nodules import known_nodules
 from synthorax.errors import InputError
-from synthorax.makers import as_recorded
-from synthorax.nodule import NoduleAttributes
+from synthorax.makers import EditKind, as_recorded
+from synthorax.nodule import Nodule, NoduleAttributes, kind_in_words
 
 if TYPE_CHECKING:
     from synthorax.anatomy.placement import Clearance, Site
@@ -38,6 +38,8 @@ PICTURED_MM = 25.0
 """Distance in mm around a nodule that the picture shows; twice the diameter if that is more."""
 BEFORE = "before"
 """Caption of the scan without new nodules, which no method may have as its name."""
+CAPTION_CHARACTERS = 36
+"""Characters of a line of a caption, which fit into the width of a slice."""
 
 
 def inject_each(
@@ -162,10 +164,13 @@ def write_each(
 def draw_sites(file: Path, before: Volume, edited: Mapping[str, Edited]) -> list[str]:
     """Draw a row for each site: the slice through its middle, before, and after each edit with the nodule's outline.
 
+    The captions say which nodule and slice it is, by which method it was made or erased, its measured and its requested
+    diameter, and its texture and malignancy in the table.
+
     Args:
         file: PNG file to write.
         before: the scan before the edits.
-        edited: caption of each edit to its result; all have the same sites.
+        edited: name of each edit's method to its result; a single edit may have an empty name. All have the same sites.
 
     Returns:
         The ids of the nodules that the picture shows, the first `MOST_PICTURED`.
@@ -185,12 +190,34 @@ def draw_sites(file: Path, before: Volume, edited: Mapping[str, Edited]) -> list
         diameter_mm = float(nodule.extra.get("wanted_diameter_mm") or nodule.attributes.diameter_mm or 0)
         wide = max(PICTURED_MM, 2 * diameter_mm)
         half = int(np.ceil(wide / whole.spacing_mm[2]))
-        caption = f"{diameter_mm:.3g} mm, {BEFORE}"
+        height_mm = whole.to_world((z, y, x))[2]
+        caption = f"nodule {nodule.nodule_id}, {BEFORE}\naxial slice at z = {height_mm:.1f} mm"
         panels.append(Slice(whole.voxels[z], none, caption, (y, x), REAL, half))
         for name, one in edited.items():
             hu, mask = (voxels[z] for voxels in volumes[name])
             outlined = mask == one.nodules[i].label if one.kind == "inject" else none
-            panels.append(Slice(hu, outlined, name, (y, x), SYNTHETIC, half))
+            panels.append(Slice(hu, outlined, _caption(one.kind, one.nodules[i], name), (y, x), SYNTHETIC, half))
     figure = ct_slices(panels, half=half, columns=1 + len(edited))
     figure.savefig(file, format="png")
     return [nodule.nodule_id for nodule in first.nodules[:MOST_PICTURED]]
+
+
+def _caption(kind: EditKind, nodule: Nodule, name: str) -> str:
+    """Return the lines above a slice after an edit.
+
+    Args:
+        kind: whether the nodule was injected or erased.
+        nodule: the nodule.
+        name: name of the method among several; empty to name the method that the nodule states.
+    """
+    from textwrap import wrap
+
+    method, diameter_mm = name or nodule.extra.get("method", ""), nodule.attributes.diameter_mm or 0.0
+    if kind == "erase":
+        lines = [f"erased by {method}", f"a nodule of {diameter_mm:.1f} mm"]
+    else:
+        asked = nodule.extra.get("wanted_diameter_mm", "")
+        asked = f", {float(asked):.3g} mm requested" if asked else ""
+        lines = [f"made by {method}", f"{diameter_mm:.1f} mm measured{asked}", kind_in_words(nodule.attributes)]
+        lines += ["not visible in its surroundings"] * (nodule.extra.get("visible") == "no")
+    return "\n".join(part for line in lines for part in wrap(line, CAPTION_CHARACTERS))
