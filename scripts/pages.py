@@ -18,6 +18,27 @@ def titled(title: str, result: Sequence[str], lines: Iterable[str]) -> list[str]
     return [f"# {title}", "", *result, "", *measured]
 
 
+def sure_differences(pairs: Iterable[tuple[str, str, float]], p: float = 0.05) -> str:
+    """Return which arms are surely better or worse than another, as a sentence.
+
+    Args:
+        pairs: arm, arm that it is compared with, and the difference of the first less the second, of each sure test.
+        p: corrected p value below which a difference is sure.
+
+    >>> sure_differences([("a", "b", 0.1), ("c", "b", -0.2)])
+    'Surely better: a than b; surely worse: c than b (p < 0.05 after correction).'
+    >>> sure_differences([])
+    'No arm is surely better than another, and none surely worse (p < 0.05 after correction).'
+    """
+    found = list(pairs)
+    better, worse = (", ".join(f"{a} than {b}" for a, b, d in found if d * sign > 0) for sign in (1, -1))
+    if better or worse:
+        first = f"Surely better: {better}" if better else "No arm is surely better than another"
+        second = f"surely worse: {worse}" if worse else "none is surely worse"
+        return f"{first}; {second} (p < {p:g} after correction)."
+    return f"No arm is surely better than another, and none surely worse (p < {p:g} after correction)."
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
     """Give a table's lines, one for each row of cells."""
     yield "| " + " | ".join(columns) + " |"

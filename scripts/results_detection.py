@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from pages import picture, spread, table
+from pages import picture, spread, sure_differences, table
 from synthorax import api, hub
 from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import LUNG_SHARE, nodule_places
@@ -298,13 +298,9 @@ def compared(outcome: DetectionOutcome) -> str:
     """Return the AUC of real patches with flips, and the arms that differ from another, as a sentence."""
     base = next(arm for arm in outcome.arms if arm.name == REFERENCE).metrics["auc"]
     sure = [test for test in outcome.tests if test.metric == TESTED[0] and (test.p_holm or 1) < 0.05]
-    better = ", ".join(f"{test.a} than {test.b}" for test in sure if test.difference > 0) or "no arm than another"
-    worse = ", ".join(f"{test.a} than {test.b}" for test in sure if test.difference < 0) or "no arm than another"
     little = ", which leaves little to gain" if base.mean > LITTLE_TO_GAIN else ""
-    return (
-        f"real patches with flips reach an AUC of {cell(base)}{little}. With p < .05 after correction, better: {better};"
-        f" worse: {worse}."
-    )
+    differences = sure_differences((test.a, test.b, test.difference) for test in sure)
+    return f"real patches with flips reach an AUC of {cell(base)}{little}. {differences}"
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ from in_painting_page import (
     told_apart_lines,
     width_lines,
 )
-from pages import picture, spread, table
+from pages import picture, spread, sure_differences, table
 from synthorax import api, hub
 from synthorax.datasets.store import Store
 from synthorax.io.atomic import atomic_file
@@ -176,12 +176,10 @@ def verdict(outcome: MalignancyOutcome) -> str:
     """Return the effect of synthetic nodules, in sentences."""
     raw, test = arm_of(outcome, RAW).metrics["auc"], made_test(outcome)
     sure = [each for each in outcome.tests if each.p_holm is not None and each.p_holm < SURE]
-    better = ", ".join(f"{each.a} than {each.b}" for each in sure if each.difference > 0) or "no arm than another"
-    worse = ", ".join(f"{each.a} than {each.b}" for each in sure if each.difference < 0) or "no arm than another"
     change = spread(test.difference, test.low, test.high, "+.3f")
     return (
         f"a classifier that is trained on real nodules only reaches an AUC of {cell(raw)}; {PAPER_RATIO:g} malignant nodules by {MODEL} for each"
-        f" real one change it by {change}. With p < {SURE:g} after correction, better: {better}; worse: {worse}."
+        f" real one change it by {change}. {sure_differences(((each.a, each.b, each.difference) for each in sure), SURE)}"
     )
 
 

@@ -24,7 +24,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pages import picture, spread, table
+from pages import picture, spread, sure_differences, table
 from synthorax import api, hub
 from synthorax.datasets.store import Store
 from synthorax.io.atomic import atomic_file
@@ -164,14 +164,12 @@ def verdict(report: VolumesReport) -> str:
     outcome = report.outcome
     assert outcome is not None
     sure = [test for test in outcome.tests if test.p_holm is not None and test.p_holm < 0.05]
-    better = ", ".join(f"{t.a} than {t.b} ({t.metric})" for t in sure if t.difference > 0) or "no arm than another"
-    worse = ", ".join(f"{t.a} than {t.b} ({t.metric})" for t in sure if t.difference < 0) or "no arm than another"
     least = (
         ""
         if outcome.smallest is None
-        else f" With these test patients a difference of two accuracies of {outcome.smallest:.3f} or more would be detected with a power of 80 %."
+        else f"With these test patients a difference of two accuracies of {outcome.smallest:.3f} or more would be detected with a power of 80 %."
     )
-    return f"{least} With p < .05 after correction, better: {better}; worse: {worse}.".strip()
+    return f"{sure_differences((t.a, f'{t.b} ({t.metric})', t.difference) for t in sure)} {least}".strip()
 
 
 def study_lines(report: VolumesReport, out: Path, name: str, model: str, gan: str) -> Iterator[str]:
@@ -306,7 +304,7 @@ def page(given: argparse.Namespace, work: Path) -> Iterator[str]:
     yield "# Whole chests: are synthetic chests like real ones, and do they help?"
     yield ""
     if given.run is None:
-        yield "No model of whole chests is trained yet, so neither question has an answer. Time and memory for a chest are measured with random weights:"
+        yield "No model of whole chests is trained yet, so neither question has an answer. Time and memory for a chest are measured with random weights; the tables below have them."
     else:
         yield from whole_lines(given, work)
     yield ""
