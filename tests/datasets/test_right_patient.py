@@ -158,10 +158,20 @@ def test_one_id_of_two_people_is_told_and_birth_dates_part_them():
     assert "a, b" in notes[0]
     ids, notes = tell_patients_apart([person("a", "7", "Doe^J"), person("b", "7", "Roe^R")])
     assert ids == ["7", "7"]
-    assert "2 different names (a, b)" in notes[0]
+    assert notes[0].startswith("a, b: one PatientID with 2 different names")
     ids, notes = tell_patients_apart([person("a", "P1", study="s"), person("b", "P2", study="s")])
     assert ids == ["P1", "P2"]
-    assert "study s belongs to patients P1, P2" in notes[0]
+    assert notes == ["a, b: one study UID of 2 patients, who are told apart by PatientID"]
+
+
+def test_notes_that_results_keep_name_files_and_no_patient():
+    people = [person("a", "P-17", "Doe^J", "19500101", study="1.9.7"), person("b", "P-17", "Roe^R", study="1.9.7")]
+    people += [person("c", "Q-23", "Doe^J", study="1.9.7"), person("d", "Q-23", "Roe^R", "19600101")]
+    people.append(person("e", "P-17", "Doe^J", "19700101"))
+    _, notes = tell_patients_apart(people)
+    assert len(notes) == 3
+    assert not any(secret in note for note in notes for secret in ("P-17", "Q-23", "Doe", "Roe", "1950", "1.9.7"))
+    assert all(note.split(":")[0].split(", ")[0] in "abcde" for note in notes)
 
 
 def test_a_synthetic_scan_is_its_sources_patients():

@@ -185,7 +185,10 @@ def _by_path(paths: Sequence[Path]) -> tuple[dict[Path, str], list[str]]:
 
 
 def _by_header(scans: Sequence[Person]) -> tuple[dict[Person, str], list[str]]:
-    """Return the patients of DICOM series, by their headers."""
+    """Return the patients of DICOM series, by their headers, and notes, which results keep.
+
+    The notes name files, by which a user finds a scan, and no patient or UID: results leave the machine.
+    """
     made: dict[Person, str] = {}
     notes: list[str] = []
     groups: dict[str, list[Person]] = defaultdict(list)
@@ -207,15 +210,15 @@ def _by_header(scans: Sequence[Person]) -> tuple[dict[Person, str], list[str]]:
             for scan in members:
                 made[scan] = f"{patient}-{fingerprint(scan.birth_date)[:6]}" if scan.birth_date else patient
             notes.append(
-                f"PatientID {patient} has {len(births)} different birth dates ({_places(members)}); these are treated "
-                "as different patients"
+                f"{_places(members)}: one PatientID with {len(births)} different birth dates; these are treated as "
+                "different patients"
             )
             continue
         made |= dict.fromkeys(members, patient)
         if len(names) > 1:
             notes.append(
-                f"PatientID {patient} has {len(names)} different names ({_places(list(names.values()))}); these scans "
-                "are treated as those of one patient; --patient-from changes this"
+                f"{_places(list(names.values()))}: one PatientID with {len(names)} different names; these scans are "
+                "treated as those of one patient; --patient-from changes this"
             )
     notes += _shared(scans, made)
     return made, notes
@@ -238,9 +241,9 @@ def _shared(scans: Sequence[Person], patients: Mapping[Person, str]) -> list[str
             groups[getattr(scan, what)].setdefault(patients[scan], scan)
         for uid, members in groups.items():
             if uid and len(members) > 1:
-                names = first_names(list(members))
                 label = what.replace("_uid", "").replace("frame", "frame of reference")
-                notes.append(f"{label} {uid} belongs to patients {names}; they are distinguished by PatientID")
+                where = _places(list(members.values()))
+                notes.append(f"{where}: one {label} UID of {len(members)} patients, who are told apart by PatientID")
     return notes
 
 
