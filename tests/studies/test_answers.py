@@ -1,9 +1,14 @@
 """The first sentences of a study's page say what its figures mean."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from synthorax.studies.answers import how_real, whether_followed
-from synthorax.studies.results import Interval
+from pages import sure_differences
+from synthorax import report
+from synthorax.studies.answers import how_real, what_real_alone_gives, whether_followed, whether_shapes_are_new
+from synthorax.studies.results import Arm, Interval
 
 
 @pytest.mark.parametrize(
@@ -39,3 +44,51 @@ def test_whether_the_diameter_is_followed_is_said(made, said):
 
 def test_a_maker_without_diameters_is_said():
     assert whether_followed(None, None) == "No diameter can be requested of this maker."
+
+
+def arm(name, **metrics):
+    return Arm(name, [], {measure: Interval(*value) for measure, value in metrics.items()}, {})
+
+
+def test_what_real_patches_give_is_said_of_each_task_beside_the_trivial_method():
+    tasks = {
+        "A nodule or not": [arm("detector", auc=(0.997, 0.991, 0.999)), arm("HU alone", auc=(0.884, 0.846, 0.917))],
+        "Its voxels": [arm("U-Net", dice=(0.72, None, None)), arm("dense", dice=(0.5, None, None))],
+    }
+    assert what_real_alone_gives(tasks) == (
+        "A nodule or not: AUC 0.997 (0.991 to 0.999) by the network, 0.884 (0.846 to 0.917) without one (HU alone); "
+        "Its voxels: Dice 0.720 by the network, 0.500 without one (dense)."
+    )
+
+
+def test_whether_shapes_are_accepted_and_new_is_said():
+    main = arm("main", acceptance=(0.884, 0.8, 0.9), copies=(0.01, 0, 0.02), feature_distance=(1.76, 1.7, 1.8))
+    assert whether_shapes_are_new(main) == (
+        "The analyzer accepts 88.4 % of the generated nodules as like the real ones. 1.0 % are copies of a training "
+        "sample; from the closest real nodule they differ by 1.76 standard deviations of the 12 features."
+    )
+
+
+TEMPLATES = sorted(Path(report.__file__).parent.glob("templates/study_*.html"))
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+def test_the_title_of_every_page_is_a_question_and_the_answer_follows_it(template):
+    title, after = re.search(r"<h1>(.*?)</h1>\s*<p><b>{{ (\w+) }}</b></p>", template.read_text()).groups()
+    assert title.endswith("?")
+    assert after in ("answer", "sentence")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        ([], "No arm is surely better than another, and none surely worse"),
+        ([("a", "b", 0.1)], "Surely better: a than b; none is surely worse"),
+        (
+            [("a", "b", -0.1), ("c", "b", -0.2)],
+            "No arm is surely better than another; surely worse: a than b, c than b",
+        ),
+    ],
+)
+def test_the_pages_of_results_say_which_arms_differ(pairs, said):
+    assert sure_differences(pairs) == f"{said} (p < 0.05 after correction)."

@@ -137,5 +137,38 @@ def whether_followed(made: Interval | None, real: Interval | None) -> str:
     return f"The requested diameter {word} (rank correlation {made.mean:.2f}{bound})."
 
 
+def what_real_alone_gives(arms: Mapping[str, Sequence[Arm]]) -> str:
+    """Return what networks reach on real patches alone, and trivial methods without a network, as a sentence.
+
+    Args:
+        arms: title of each task to its arms, the network first and the trivial method second.
+    """
+    said = []
+    for task, (network, trivial, *_) in arms.items():
+        measure, word = ("dice", "Dice") if "dice" in network.metrics else ("auc", "AUC")
+        reached = f"{word} {_with_ends(network.metrics[measure])} by the network"
+        said.append(f"{task}: {reached}, {_with_ends(trivial.metrics[measure])} without one ({trivial.name})")
+    return f"{'; '.join(said)}."
+
+
+def whether_shapes_are_new(main: Arm) -> str:
+    """Return whether a generator's shapes are accepted as nodules, and differ from the real ones, as two sentences.
+
+    Args:
+        main: the main arm of the study of shapes, with the measures `acceptance`, `copies` and `feature_distance`.
+    """
+    accepted, copies, distance = (main.metrics[name] for name in ("acceptance", "copies", "feature_distance"))
+    return (
+        f"The analyzer accepts {100 * accepted.mean:.1f} % of the generated nodules as like the real ones. "
+        f"{100 * copies.mean:.1f} % are copies of a training sample; from the closest real nodule they differ by "
+        f"{distance.mean:.2f} standard deviations of the 12 features."
+    )
+
+
+def _with_ends(value: Interval) -> str:
+    ends = "" if value.low is None or value.high is None else f" ({value.low:.3f} to {value.high:.3f})"
+    return f"{value.mean:.3f}{ends}"
+
+
 def _short(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

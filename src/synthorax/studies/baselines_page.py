@@ -8,6 +8,7 @@ from pathlib import Path
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.report import write_page
+from synthorax.studies.answers import what_real_alone_gives
 from synthorax.studies.baselines import detection_arms, malignancy_arms, segmentation_arms
 from synthorax.studies.results import TRAININGS, Arm, check_study_folder, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
@@ -53,11 +54,14 @@ def study_baselines(
     study = Study(store, out / TRAININGS, range(seed, seed + trainings), device)
     arms = {name: BASELINE_STUDIES[name](study, config) for name, config in configs.items()}
     named = [Arm(f"{task}: {arm.name}", arm.seeds, arm.metrics, arm.paper) for task in arms for arm in arms[task]]
+    titled = {TITLES[name]: found for name, found in arms.items()}
+    answer = what_real_alone_gives(titled)
     write_results(
         out / "results.json",
         "baselines",
         {"fingerprint": store.fingerprint, "source": store.source},
         named,
+        answer=answer,
         splits=store.splits,
         configs={name: config.model_dump(mode="json") for name, config in configs.items()},
     )
@@ -65,7 +69,8 @@ def study_baselines(
     write_page(
         page,
         "study_baselines.html",
-        arms={TITLES[name]: (list(_columns(found)), found) for name, found in arms.items()},
+        answer=answer,
+        arms={title: (list(_columns(found)), found) for title, found in titled.items()},
         patients={name: len(ids) for name, ids in store.splits.items()},
         trainings=trainings,
         machine=machine(),

@@ -11,8 +11,9 @@ from synthorax.datasets.store import Store
 from synthorax.figures import forest
 from synthorax.makers import Maker
 from synthorax.report import write_page
-from synthorax.studies.alarm_arms import HARD
+from synthorax.studies.alarm_arms import CORNERS, HARD, PASTED_ARM
 from synthorax.studies.alarm_figures import ALARMS, AUC_CHESTS, FIGURES, FOUND
+from synthorax.studies.answers import SURE
 from synthorax.studies.chest_places import FROM_MASS_MM, MASS_MM
 from synthorax.studies.false_alarms import AlarmOutcome, false_alarm_study
 from synthorax.studies.results import TRAININGS, check_study_folder, machine, write_results
@@ -60,6 +61,7 @@ def study_false_alarms(
         "false-alarms",
         {"fingerprint": store.fingerprint, "source": store.source, "chests": chests.fingerprint},
         outcome.arms,
+        answer=alarms_answer(outcome),
         counts=outcome.counts,
         notes=outcome.notes,
         models=outcome.models,
@@ -72,6 +74,7 @@ def study_false_alarms(
     write_page(
         page,
         "study_false_alarms.html",
+        answer=alarms_answer(outcome),
         outcome=outcome,
         figures=FIGURES,
         alarms=ALARMS,
@@ -86,6 +89,22 @@ def study_false_alarms(
         machine=machine(),
     )
     return page, outcome
+
+
+def alarms_answer(outcome: AlarmOutcome) -> str:
+    """Return which synthetic nodules changed the number of false alarms, the answer to the page's title."""
+    arms = {arm.name: arm for arm in outcome.arms}
+    own = [arm for name, arm in arms.items() if name not in (CORNERS, HARD, PASTED_ARM) and arm.against]
+    sure = [(arm.name, arm.against[ALARMS].difference) for arm in own if arm.p_holm[ALARMS] < SURE]
+    said = [
+        f"{names} {word} the false alarms of “{HARD}”"
+        for word, sign in (("lowered", -1), ("raised", 1))
+        if (names := ", ".join(f"“{name}” ({d:+.1f} a chest)" for name, d in sure if d * sign > 0))
+    ]
+    alarms = arms[HARD].figures[ALARMS]
+    beside = f"{alarms.value:.1f} a chest ({alarms.low:.1f} to {alarms.high:.1f})"
+    changed = "; ".join(said) or f"None is shown to: no arm surely differs from “{HARD}” in false alarms"
+    return f"{changed}, p < {SURE:g} after correction. “{HARD}” has {beside} at {FOUND:.0%} of the nodules found."
 
 
 def fewer_alarms(outcome: AlarmOutcome, figure: str) -> Figure:

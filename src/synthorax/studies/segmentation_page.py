@@ -64,6 +64,7 @@ def study_segmentation(
         "segmentation",
         {"fingerprint": store.fingerprint, "source": store.source},
         outcome.arms,
+        answer=replaced_sentence(outcome),
         **{name: value for name, value in asdict(outcome).items() if name != "arms"},
         splits=store.splits,
         config=config.model_dump(mode="json"),

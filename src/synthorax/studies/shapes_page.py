@@ -29,6 +29,7 @@ from synthorax.shapes.classification import (
     nearest_centroid,
 )
 from synthorax.shapes.features import FEATURES
+from synthorax.studies.answers import whether_shapes_are_new
 from synthorax.studies.results import TRAININGS, Arm, check_study_folder, machine, write_results
 from synthorax.studies.shapes import (
     COMPARISON_SEEDS,
@@ -144,6 +145,7 @@ def study_shapes(
         "shapes",
         {"fingerprint": kept.fingerprint, "nodules": len(kept), "not_measurable": n_left_out},
         [*arms, *(arm for group in compared.values() for arm in group)],
+        answer=whether_shapes_are_new(main),
         config=config.model_dump(mode="json"),
         samples={"main": samples, "compared": compared_samples},
         splits={"train": kept.patient_ids},
@@ -160,6 +162,7 @@ def study_shapes(
     write_page(
         page,
         "study_shapes.html",
+        answer=whether_shapes_are_new(main),
         main=main,
         raw=raw,
         compared=compared,

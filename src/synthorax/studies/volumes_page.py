@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from synthorax.patch import PatchSpec
 from synthorax.provenance import fingerprint
 from synthorax.report import write_page
 from synthorax.seeding import derive
+from synthorax.studies.answers import SURE
 from synthorax.studies.chest_edits import ChestEdits, kept_chests, on_grid
 from synthorax.studies.chest_fidelity import (
     BLURRED_CHESTS,
@@ -41,7 +42,14 @@ from synthorax.studies.patch_makers import labelled
 from synthorax.studies.results import MADE, TRAININGS, check_study_folder, machine, write_results
 from synthorax.studies.slice_reader import READER_STEPS, slice_reader
 from synthorax.studies.trials import Study, check_trainings
-from synthorax.studies.volumes import PAPER_COUNTS_OF_CHESTS, REAL_ONLY, VolumesOutcome, chest_arms, volumes_study
+from synthorax.studies.volumes import (
+    PAPER_COUNTS_OF_CHESTS,
+    REAL_ONLY,
+    VolumesOutcome,
+    chest_arms,
+    synthetic_then_real,
+    volumes_study,
+)
 from synthorax.tasks.classification import Classification
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.training import check_size
@@ -279,6 +287,7 @@ def _write(
         "volumes",
         {"fingerprint": store.fingerprint, "source": store.source},
         [] if outcome is None else outcome.arms,
+        answer=chests_answer(report, named),
         **found,
         distances={name: asdict(each) for name, each in report.distances.items()},
         checks={name: asdict(each) for name, each in report.checks.items()},
@@ -293,6 +302,7 @@ def _write(
     write_page(
         out / "index.html",
         "study_volumes.html",
+        answer=chests_answer(report, named),
         report=report,
         outcome=outcome,
         columns=[] if outcome is None else list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics)),
@@ -306,6 +316,33 @@ def _write(
         models=models,
         machine=machine(),
     )
+
+
+def chests_answer(report: VolumesReport, makers: Iterable[str]) -> str:
+    """Return how far the makers' chests are from real ones and whether they helped, the answer to the page's title.
+
+    Args:
+        report: the results.
+        makers: names of the makers.
+    """
+    far = [f"{name} {report.distances[name].fid.value:.1f}" for name in makers if name in report.distances]
+    real = (
+        f"; other real chests have {report.distances[REAL_REAL].fid.value:.1f}" if REAL_REAL in report.distances else ""
+    )
+    like = f"FID of slices from real chests: {', '.join(far) or 'not measured'}{real}."
+    if report.outcome is None:
+        return f"{like} Whether they help is not known: no classifier was trained."
+    wanted = {synthetic_then_real(name): name for name in makers}
+    tests = [t for t in report.outcome.tests if t.a in wanted and t.b == REAL_ONLY and t.metric == "accuracy"]
+    said = [f"{wanted[t.a]} {t.difference:+.3f} ({t.low:+.3f} to {t.high:+.3f}{_sure(t.p_holm)})" for t in tests]
+    helped = ", ".join(said) or "not measured"
+    return f"{like} Change of a classifier's accuracy by training on them before real chests: {helped}."
+
+
+def _sure(p_holm: float | None) -> str:
+    if p_holm is None:
+        return ", too few trainings for a p value"
+    return ", sure" if p_holm < SURE else ", not sure"
 
 
 def volume_differences(outcome: VolumesOutcome) -> Figure:
