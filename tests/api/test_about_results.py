@@ -44,7 +44,7 @@ def test_a_result_is_told_in_words_with_its_nodules_and_the_patients_behind_it(h
 def test_each_kind_of_result_has_its_own_words(home):
     erased = sx.info(home / "erased")
     assert erased["holds"] == "scan from which nodules were erased"
-    assert [line.split(",")[0] for line in erased["edits"]] == ["inject by dots", "erase by filler"]
+    assert [line.split(",")[0] for line in erased["edits"]] == ["1: inject by dots", "2: erase by filler"]
     each = sx.info(home / "each")
     assert (each["holds"], each["methods"]) == (
         "one scan edited by several methods, one folder for each",

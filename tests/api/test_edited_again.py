@@ -10,6 +10,7 @@ from synthorax.api.edit_session import EditSession
 from synthorax.cli import main
 from synthorax.io.images import read_image, write_image
 from synthorax.io.mappings import read_mapping
+from synthorax.io.tables import read_table
 from synthorax.makers import Lineage
 from synthorax.provenance import patient_key
 from tests.helpers.edits import FORMATS, injected_in_each_format
@@ -170,3 +171,54 @@ def test_a_scan_edited_again_by_a_safe_method_stays_out_of_a_training_whose_test
     assert case.lineage is not None
     assert case.lineage.seen == SEEN
     assert np.array_equal(read_image(tmp_path / "two" / "chest.nii.gz").affine, chest.affine)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_nodule_states_its_edit_and_each_edit_the_scan_that_was_edited(once, kind, tmp_path):
+    """The number leads from a nodule to the edit, and from the edit to the scan, also past an erasure."""
+    session = EditSession(scan_of(once[kind]))
+    session.inject(SECOND, at_mm=RIGHT, diameter_mm=12, seed=6)
+    session.inject(Dots(), at_mm=(70, 10, -40), diameter_mm=9, seed=7)
+    session.undo()
+    session.erase(LungFiller(), at_mm=LEFT, diameter_mm=14)
+    session.inject(Dots(name="last", lineage=Lineage("last")), at_mm=(70, 10, -40), diameter_mm=9, seed=7)
+    session.write(tmp_path / "two")
+    sx.inject(scan_of(tmp_path / "two"), "render", at_mm=(-70, 30, 30), diameter_mm=8, out=tmp_path / "three")
+    first, two, three = (read_mapping(f / "manifest.json") for f in (once[kind], tmp_path / "two", tmp_path / "three"))
+    edits = three["request"]["edits"]
+    made = {row["nodule_id"]: row["extra"] for row in three["nodules"]}
+    assert [made[name]["edit"] for name in sorted(made)][-3:] == ["2", "4", "5"]
+    assert all(edits[int(extra["edit"]) - 1]["method"] == extra["method"] for extra in made.values())
+    rows = read_table(tmp_path / "three" / "nodules.csv")
+    assert {row["nodule_id"]: row["edit"] for row in rows} == {name: extra["edit"] for name, extra in made.items()}
+    sources = [first["source"], *[two["source"]] * 3, three["source"]]
+    assert [edit["source"] for edit in edits] == sources
+    assert first["nodules"][0]["extra"]["edit"] == "1"
+
+
+def test_the_edits_of_a_session_on_a_new_scan_state_it_too(chest, tmp_path):
+    write_image(tmp_path / "chest.nii.gz", chest)
+    session = EditSession(tmp_path / "chest.nii.gz")
+    for where in (LEFT, RIGHT):
+        session.inject(Dots(), at_mm=where, diameter_mm=12)
+    session.write(tmp_path / "out")
+    manifest = read_mapping(tmp_path / "out" / "manifest.json")
+    assert [row["extra"]["edit"] for row in manifest["nodules"]] == ["1", "2"]
+    assert [edit["source"] for edit in manifest["request"]["edits"]] == [manifest["source"]] * 2
+    assert len(manifest["source"]["sha256"]) == 64
+
+
+def test_numbers_of_edits_that_no_manifest_lists_are_not_kept(once, tmp_path):
+    shutil.copytree(once["image"], tmp_path / "once")
+    (tmp_path / "once" / "manifest.json").unlink()
+    sx.inject(scan_of_image(tmp_path / "once"), SECOND, at_mm=RIGHT, diameter_mm=12, out=tmp_path / "two")
+    assert [row["edit"] for row in read_table(tmp_path / "two" / "nodules.csv")] == ["", "1"]
+
+
+def test_the_uid_of_a_series_that_kept_its_identity_is_not_passed_on(once, tmp_path):
+    sx.inject(
+        once["dicom"].parent / "series", FIRST, at_mm=LEFT, diameter_mm=14, keep_identity=True, out=tmp_path / "1"
+    )
+    uid = read_mapping(tmp_path / "1" / "manifest.json")["source"]["series_uid"]
+    sx.inject(scan_of(tmp_path / "1"), SECOND, at_mm=RIGHT, diameter_mm=12, out=tmp_path / "2")
+    assert uid not in (tmp_path / "2" / "manifest.json").read_text()

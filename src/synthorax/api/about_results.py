@@ -168,7 +168,7 @@ def _rows(content: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 def _nodule_facts(nodule: Mapping[str, Any]) -> dict[str, Any]:
     attributes, extra = nodule.get("attributes") or {}, nodule.get("extra") or {}
     about = {"id": nodule.get("nodule_id"), "center_mm": nodule.get("center_mm"), **attributes}
-    return about | {name: extra[name] for name in ("method", "visible") if name in extra}
+    return about | {name: extra[name] for name in ("method", "visible", "edit") if name in extra}
 
 
 def _edits(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +177,16 @@ def _edits(manifest: Mapping[str, Any]) -> dict[str, Any]:
     edits = request.get("edits") if isinstance(request, dict) else None
     if not isinstance(edits, list):
         return {}
-    return {"edits": [f"{one.get('edit')} by {one.get('method')}, seed {one.get('seed')}" for one in edits]}
+    return {"edits": [_edit(number, one) for number, one in enumerate(edits, start=1)]}
+
+
+def _edit(number: int, one: Mapping[str, Any]) -> str:
+    """Return an edit as a line: its number, which its nodules state, and the scan that was edited."""
+    source = one["source"] if isinstance(one.get("source"), dict) else {}
+    scan = source.get("name") or "series"
+    sha = source.get("sha256") or source.get("series_uid_sha256")
+    of = f", of {scan} with SHA-256 {str(sha)[:12]}..." if sha else ""
+    return f"{number}: {one.get('edit')} by {one.get('method')}, seed {one.get('seed')}{of}"
 
 
 def _behind(row: object) -> dict[str, Any]:

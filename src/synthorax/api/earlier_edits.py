@@ -12,7 +12,10 @@ from synthorax.lineage import Lineage, joined_lineages
 if TYPE_CHECKING:
     from synthorax.editing.edited import Edited
     from synthorax.io.scans import Scan
+    from synthorax.nodule import Nodule
 
+EDIT = "edit"
+"""Entry of `Nodule.extra`, and column: number of the edit that made the nodule, counted from 1 in the list of edits."""
 UNKNOWN_MAKER = "unknown maker"
 """Name, in a lineage, of the maker of a scan that is marked as synthetic and that no manifest names."""
 
@@ -25,28 +28,42 @@ class EarlierEdits:
         lineage: the patients behind them; None for a scan that is not synthetic.
         edits: the manifest's entry on each, in their order.
         notes: a sentence if the patients are not known.
+        scan: the scan; None for voxels that were not read from a file.
     """
 
     lineage: Lineage | None = None
     edits: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    scan: Scan | None = None
 
     def before(self, edited: Edited, seed: int) -> Edited:
         """Return the result of an edit with the lineage, the edits and the notes of the edits before it.
+
+        Each injected nodule states the number of its edit in the list of edits, and each edit the scan that was edited.
 
         Args:
             edited: the result.
             seed: seed of the edit; not needed if `edited.about` lists several edits.
         """
-        if self.lineage is None:
+        if edited.kind == "inject":
+            earlier = {str(number + 1) for number in range(len(self.edits))}
+            new = tuple(of_edit(one, int(one.extra.get(EDIT, 1)) + len(self.edits)) for one in edited.nodules)
+            known = tuple(one if one.extra.get(EDIT, "") in earlier else of_edit(one, None) for one in edited.known)
+            edited = replace(edited, nodules=new, known=known)
+        if self.lineage is None and "edits" not in edited.about:
             return edited
         own = edited.about["edits"] if "edits" in edited.about else [edit_entry(edited, seed)]
-        return replace(
-            edited,
-            lineage=joined_lineages([edited.lineage, self.lineage]),
-            about={"edits": [*self.edits, *own]},
-            notes=(*self.notes, *edited.notes),
-        )
+        edits = [*self.edits, *({**one, "source": self._source()} for one in own)]
+        if self.lineage is None:
+            return replace(edited, about={"edits": edits})
+        lineage = joined_lineages([edited.lineage, self.lineage])
+        return replace(edited, lineage=lineage, about={"edits": edits}, notes=(*self.notes, *edited.notes))
+
+    def _source(self) -> dict[str, str]:
+        """Name and hash of the scan that was edited, as the manifest has them."""
+        from synthorax.editing.output import about_source
+
+        return about_source(self.scan, keep_identity=False)
 
 
 def earlier_edits(scan: Scan) -> EarlierEdits:
@@ -66,10 +83,16 @@ def earlier_edits(scan: Scan) -> EarlierEdits:
     lineage, home = manifests.lineage_of(place), manifests.home(place)
     if lineage is None:
         if not (read_mark(path) if scan.dicom is None else scan.dicom.mark):
-            return EarlierEdits()
+            return EarlierEdits(scan=scan)
         lineage = Lineage(UNKNOWN_MAKER, tells=False)
     edits = () if home is None else _entries(manifests.of(home))
-    return EarlierEdits(lineage, edits, () if lineage.tells else (_not_told(home),))
+    return EarlierEdits(lineage, edits, () if lineage.tells else (_not_told(home),), scan)
+
+
+def of_edit(nodule: Nodule, number: int | None) -> Nodule:
+    """Return a nodule that states the number of its edit; that states none if the number is None."""
+    extra = {name: text for name, text in nodule.extra.items() if name != EDIT}
+    return replace(nodule, extra=extra if number is None else {**extra, EDIT: str(number)})
 
 
 def edit_entry(result: Edited, seed: int, gone: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -97,7 +120,9 @@ def _entries(manifest: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     known = {name: manifest.get(name) for name in ("method", "model_sha256", "seed")}
     known["method"] = known["method"] or manifest.get("system")
     erased = {"erased": manifest["erased"], "gone": []} if kind == "erase" else {}
-    return ({"edit": kind, **known, **asked, **erased},)
+    source = manifest.get("source") if isinstance(manifest.get("source"), dict) else {}
+    hashed = {name: text for name, text in source.items() if name != "series_uid"}  # kept with the identity only
+    return ({"edit": kind, **known, **asked, **erased, "source": hashed},)
 
 
 def _not_told(home: Path | None) -> str:

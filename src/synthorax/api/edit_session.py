@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.anatomy.lungs import Lungs
-from synthorax.api.earlier_edits import earlier_edits, edit_entry
+from synthorax.api.earlier_edits import earlier_edits, edit_entry, of_edit
 from synthorax.api.edit_requests import LungFinderName, finder_of, read_scan_given
 from synthorax.api.editing import erase, inject, write_one
 from synthorax.api.known_nodules import known_nodules
@@ -168,6 +168,7 @@ class EditSession:
             InputError: as of `inject`; the session stays as it was.
         """
         made = self.tried(method, seed=seed, **asked)
+        made = replace(made, nodules=tuple(of_edit(one, len(self._steps) + 1) for one in made.nodules))
         return self._take(made, seed, made.regions, (*self.nodules, *made.nodules))
 
     def erase(

@@ -97,7 +97,7 @@ def write_edited(
             "model_sha256": origin.model_sha256,
             "seed": origin.seed,
             "patient_id": patient,
-            "source": _about_source(source, keep_identity),
+            "source": about_source(source, keep_identity),
             "request": dict(about or {}),
             "files": files,
             "nodules" if edited.kind == "inject" else "erased": [nodule.row() for nodule in nodules],
@@ -214,7 +214,7 @@ def _earlier(edited: Edited) -> list[Nodule]:
     return made
 
 
-def _about_source(source: Scan | None, keep_identity: bool) -> dict[str, str]:
+def about_source(source: Scan | None, keep_identity: bool) -> dict[str, str]:
     """Return name and hash of an image; of a DICOM series the hash of its UID, and with `keep_identity` the UID too."""
     if source is None:
         return {}

@@ -24,7 +24,7 @@ from synthorax.io.tables import read_table
 from synthorax.nodule import RATINGS, NoduleAttributes, agreed_ratings, reader_ratings
 
 PLAN_COLUMNS = ("image", *CENTER, "diameter_mm", *RATINGS, "method")
-OF_NODULE_TABLES = frozenset({*KNOWN, "wanted_diameter_mm", "shape_origin", "visible"})
+OF_NODULE_TABLES = frozenset({*KNOWN, "wanted_diameter_mm", "shape_origin", "visible", "edit"})
 """Columns of a `nodules.csv`; those that are not columns of a plan are ignored."""
 
 
