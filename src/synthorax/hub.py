@@ -7,7 +7,9 @@ A bundled model is a folder of `pretrained/`. Like a run folder it has `config.y
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -33,6 +35,10 @@ EDITS: frozenset[Role] = frozenset({"injects", "erases"})
 """Roles whose makers get their options when they are made, not at each call."""
 MODEL_FORMAT = 1
 """Format of a model's folder; a folder with a higher number was written by a later synthorax."""
+
+
+_kept: ContextVar[dict[Path, Model] | None] = ContextVar("kept", default=None)
+"""Models by their weights files, which `load` returns again within a block of `loading_once`; None outside."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,6 +318,19 @@ def read_card(folder: Path) -> Card:
         raise InputError(folder / CARD, "no readable card", "YAML between two lines of ---, then text") from error
 
 
+@contextmanager
+def loading_once() -> Iterator[None]:
+    """Let all calls of `load` in a block load each model once, such as a check of a request and the edit after it."""
+    if _kept.get() is not None:
+        yield
+        return
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 def load(model: Path | str) -> Model:
     """Load a model with its weights, ready to sample.
 
@@ -324,6 +343,9 @@ def load(model: Path | str) -> Model:
             system, version or network size, or their hash is not the card's; `data.json` is damaged.
     """
     folder, weights = _places(model)
+    kept = _kept.get()
+    if kept is not None and (known := kept.get(weights.resolve())) is not None:
+        return known
     if not weights.is_file():
         raise InputError(folder, f"no {WEIGHTS}", "a run that has saved its weights at least once")
     name, config = _read_config(folder / CONFIG)
@@ -332,7 +354,10 @@ def load(model: Path | str) -> Model:
         stated = str(read_card(folder).facts.get("weights_sha256"))
         if stated != digest:
             raise InputError(weights, f"weights of SHA-256 {digest[:16]}...", f"{stated[:16]}..., as in {CARD}")
-    return Model(_restore(name, config, folder / CONFIG, weights), digest, _seen(folder / DATA))
+    made = Model(_restore(name, config, folder / CONFIG, weights), digest, _seen(folder / DATA))
+    if kept is not None:
+        kept[weights.resolve()] = made
+    return made
 
 
 def _places(model: Path | str) -> tuple[Path, Path]:

@@ -5,9 +5,11 @@ from itertools import pairwise
 import pytest
 
 import synthorax as sx
+from synthorax import hub
 from synthorax.cli import main
 from synthorax.errors import InputError
 from synthorax.hub import able
+from synthorax.io.images import write_image
 from synthorax.nodule import RATINGS, rating_values
 from tests.helpers.toy_makers import Dots
 
@@ -92,3 +94,24 @@ def test_a_rating_has_one_value_for_all_nodules_and_a_plan_has_different_ones(na
     assert capsys.readouterr().err.endswith("; one value for all nodules\n")
     assert main(["sample", "ac-wgan", flag, "many", "--out", "out"]) == 2
     assert capsys.readouterr().err == f"synthorax: {flag}: found 'many'; expected {rating_values(name)}\n"
+
+
+@pytest.mark.parametrize(
+    "asked", [["--auto", "1", "--diameter", "60", "--malignancy", "4"], ["--outlines", "missing.nii.gz"]]
+)
+def test_the_check_before_the_scan_is_read_and_the_edit_load_a_model_once(asked, chest, tmp_path, monkeypatch):
+    loaded, restore = [], hub._restore
+    monkeypatch.setattr(hub, "_restore", lambda name, *rest: loaded.append(name) or restore(name, *rest))
+    write_image(tmp_path / "chest.nii.gz", chest)
+    command = [
+        "inject",
+        str(tmp_path / "chest.nii.gz"),
+        "--with",
+        "class-aware",
+        *asked,
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main(command) == 2  # the nodule is too wide, or the mask does not exist: the model was needed before that
+    assert loaded == ["class-aware"]
+    assert hub.load("class-aware") is not hub.load("class-aware")  # nothing is kept after the command

@@ -45,6 +45,7 @@ from synthorax.cli.options import (
 from synthorax.cli.placing import Placing
 from synthorax.editing.plan import LIDC_AUTO
 from synthorax.errors import MISSING_ARGUMENT, InputError
+from synthorax.hub import loading_once
 from synthorax.makers import Method, Options
 from synthorax.nodule import NoduleAttributes, kind_in_words
 from synthorax.screen import say, warn
@@ -62,6 +63,7 @@ def verb(arguments: Sequence[str]) -> Callable[..., int]:
     return with_method(inject, arguments, "injects", RENDER, lambda: kinds_taken(makers))
 
 
+@loading_once()  # the checks before the scan is read, and the edit after it, need the same models
 def inject(
     scan: Path,
     *,
