@@ -120,8 +120,9 @@ def _entries(manifest: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     known = {name: manifest.get(name) for name in ("method", "model_sha256", "seed")}
     known["method"] = known["method"] or manifest.get("system")
     erased = {"erased": manifest["erased"], "gone": []} if kind == "erase" else {}
-    source = manifest.get("source") if isinstance(manifest.get("source"), dict) else {}
-    hashed = {name: text for name, text in source.items() if name != "series_uid"}  # kept with the identity only
+    source = manifest.get("source")
+    told = source if isinstance(source, dict) else {}
+    hashed = {name: text for name, text in told.items() if name != "series_uid"}  # kept with the identity only
     return ({"edit": kind, **known, **asked, **erased, "source": hashed},)
 
 
