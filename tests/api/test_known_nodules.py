@@ -194,6 +194,16 @@ def test_a_table_that_cannot_be_read_is_named_and_ignored(chest, tmp_path):
     assert sum("were ignored: nodules.csv: found columns series, x" in note for note in made.notes) == 1
 
 
+def test_a_nodule_without_a_mask_is_named_by_its_place_as_new_nodules_take_its_number(chest, tmp_path):
+    write_image(tmp_path / "a.nii.gz", chest)
+    x, y, z = LEFT
+    row = {"image": "a.nii.gz", "center_x_mm": x, "center_y_mm": y, "center_z_mm": z, "diameter_mm": 9}
+    write_table(tmp_path / "nodules.csv", [row])
+    made = sx.inject(tmp_path / "a.nii.gz", Dots(), at_mm=RIGHT, diameter_mm=12)
+    said = f"a nodule of the scan without a mask, at {x:.1f}, {y:.1f}, {z:.1f} mm: new nodules may overlap it, and"
+    assert sum(note.startswith(said) for note in made.notes) == 1
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_an_erasure_without_a_place_removes_the_nodules_of_the_folder(once, kind, tmp_path):
     scan = once["dicom"] if kind == "dicom" else file_of(once["image"], "scan")

@@ -45,8 +45,10 @@ class KnownNodules:
         """Return the notes, and one on the nodules without a mask, which an injection cannot keep."""
         if not self.without:
             return self.notes
-        names = ", ".join(nodule.nodule_id for nodule in self.without)
-        return (*self.notes, f"nodules {names} have no mask: new nodules may overlap them, and the mask lacks them")
+        places = "; ".join(", ".join(f"{c:.1f}" for c in nodule.center_mm) for nodule in self.without)
+        which, them = ("nodules", "them") if len(self.without) > 1 else ("a nodule", "it")
+        known = f"{which} of the scan without a mask, at {places} mm"
+        return (*self.notes, f"{known}: new nodules may overlap {them}, and mask and table of the result lack {them}")
 
 
 def known_nodules(scan: Scan, labels: str | Path | Volume | None, within: Path | None = None) -> KnownNodules:
