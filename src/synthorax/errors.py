@@ -48,6 +48,20 @@ class InputError(SynthoraxError):
         return f"{subject}: found {_cut(found)}; expected {_cut(expected)}"
 
 
+class VoxelError(InputError):
+    """Voxels that a maker made cannot be stored as whole HU, because they are NaN, infinite or beyond int16.
+
+    Args:
+        subject: the maker, or what the voxels are.
+        found, expected: see `InputError`.
+        row: first row of the array, such as a sample, that has such a voxel.
+    """
+
+    def __init__(self, subject: object, found: str, expected: str, row: int = 0) -> None:
+        super().__init__(subject, found, expected)
+        self.row = row
+
+
 def _cut(text: object) -> str:
     """Cut a text to `LONGEST_ERROR_PART` characters: a damaged file may hold a word of a megabyte."""
     words = str(text)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from synthorax.errors import InputError
+from synthorax.errors import InputError, VoxelError
 from synthorax.lineage import Lineage as Lineage
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
@@ -587,7 +587,15 @@ def _without_false_labels(part: Samples) -> Samples:
 def _checked_parts(maker: Generator, parts: Iterable[Samples], n: int, is_whole: bool) -> Iterator[Samples]:
     """Yield the parts of `n` requested samples, of which a selection, and options that select, may leave some out."""
     made, following = 0, 0
-    for part in parts:
+    parts = iter(parts)
+    while True:
+        try:
+            part = next(parts, None)
+        except VoxelError as error:
+            which = f"of sample {following + error.row}" if is_whole else "of a sample"
+            raise InputError(maker.name, f"{error.args[1]} {which}", error.args[2]) from error
+        if part is None:
+            break
         _check_part(maker, part)
         index = part.index.tolist()
         if index != sorted(set(index)) or (index and not following <= index[0] <= index[-1] < n):

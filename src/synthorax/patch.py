@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from synthorax.errors import InputError
+from synthorax.errors import InputError, VoxelError
 from synthorax.nodule import widest_mm
 from synthorax.volume import check_spacing
 
@@ -26,6 +26,29 @@ NEGATIVE, POSITIVE = 0, 1
 PositiveMm = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Values = TypeVar("Values")
 """A NumPy array or a torch tensor; functions return the class that they are given."""
+
+
+def whole_hu(hu: NDArray[np.floating], maker: str = "voxels") -> NDArray[np.int16]:
+    """Round HU to int16.
+
+    Args:
+        hu: any shape; of more than three axes, the first one counts samples.
+        maker: name of what made them, for the error.
+
+    Raises:
+        VoxelError: a value is NaN or infinite, or beyond int16. A cast would store another number in silence.
+
+    >>> whole_hu(np.array([-850.4, 39.7])).tolist()
+    [-850, 40]
+    """
+    rounded, limits = np.rint(hu), np.iinfo(np.int16)
+    if rounded.size and not (limits.min <= rounded.min() and rounded.max() <= limits.max):  # not true for NaN either
+        unfit = ~((rounded >= limits.min) & (rounded <= limits.max))
+        kind = "HU beyond int16" if np.isfinite(rounded[unfit]).all() else "NaN or infinite HU"
+        row = int(np.argwhere(unfit)[0][0]) if unfit.ndim > 3 else 0
+        found, expected = f"{kind} in {unfit.sum():,} of {unfit.size:,} voxels", f"{limits.min} to {limits.max} HU"
+        raise VoxelError(maker, found, expected, row)
+    return rounded.astype(np.int16)
 
 
 @dataclass(frozen=True)
@@ -113,9 +136,17 @@ class PatchSpec:
         low, high = self.window_hu
         return cast(Values, (cast(Any, unit) + 1) * ((high - low) / 2) + low)
 
-    def to_int16(self, unit: NDArray[np.float32]) -> NDArray[np.int16]:
-        """Map -1 to 1 back to HU, rounded to int16."""
-        return np.rint(self.to_hu(unit)).astype(np.int16)
+    def to_int16(self, unit: NDArray[np.float32], maker: str = "voxels") -> NDArray[np.int16]:
+        """Map -1 to 1 back to HU, rounded to int16.
+
+        Args:
+            unit: -1 to 1, any shape.
+            maker: name of what made them, for the error.
+
+        Raises:
+            VoxelError: a value is NaN or infinite, or its HU are beyond int16.
+        """
+        return whole_hu(self.to_hu(unit), maker)
 
 
 @dataclass(frozen=True)

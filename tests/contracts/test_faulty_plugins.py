@@ -99,6 +99,11 @@ def test_doctor_names_what_a_package_lacks(changes, said, toy):
             {"maker": ("self.spec.to_int16(", "self.spec.to_hu(")},
             "found samples with ct of float64; expected ct of int16",
         ),
+        ({"maker": (".clip(-1, 1)", ".clip(-1, 1) * np.nan")}, "toy: found NaN or infinite HU in 4,096 of 4,096"),
+        (
+            {"maker": ("self.spec.to_int16(", "(lambda hu: (hu * np.nan).astype(np.int16))(")},
+            "NaN or infinite values cast to integers",
+        ),
         ({"maker": ('roles = "toy"', 'roles = "toys"')}, "a ToyMaker named 'toys'; expected 'toy'"),
         (
             {"maker": ('roles = "toy", frozenset({"diameter_mm"}), frozenset({"makes patches"})', BARE)},
@@ -109,7 +114,7 @@ def test_doctor_names_what_a_package_lacks(changes, said, toy):
         ({"training": ("patches.batch(step, 8)", "patches.batch(id(object()) % 9973, 8)")}, "stopped and resumed"),
         ({"training": ("return Training", "1 / 0\n    return Training")}, "division by zero, toy 1.0, "),
     ],
-    ids=["none", "seed", "number", "type", "name", "role", "heeds", "diameter", "resume", "error"],
+    ids=["none", "seed", "number", "type", "nan", "cast", "name", "role", "heeds", "diameter", "resume", "error"],
 )
 def test_doctor_tries_a_system_and_names_the_promise_that_is_broken(changes, said, toy, capsys):
     toy(**changes)
@@ -156,6 +161,10 @@ def test_a_manifest_says_of_a_system_only_what_was_requested(run, tmp_path):
             "toy: found samples with ct of float64; expected ct of",
         ),
         (
+            {"maker": (".clip(-1, 1)", ".clip(-1, 1) * (np.nan if i else 1)")},
+            "toy: found NaN or infinite HU in 4,096 of 4,096 voxels of sample 1; expected -32768 to 32767 HU",
+        ),
+        (
             {"maker": ('"mask": mask[None]', '"masks": mask[None]')},
             "toy: found samples with masks of uint8; expected ct",
         ),
@@ -177,11 +186,11 @@ def test_a_manifest_says_of_a_system_only_what_was_requested(run, tmp_path):
             "toy: found samples of",
         ),
     ],
-    ids=["type", "name", "number", "count", "lineage", "label", "grid"],
+    ids=["type", "nan", "name", "number", "count", "lineage", "label", "grid"],
 )
 def test_samples_that_are_not_as_promised_are_refused_and_nothing_is_written(changes, said, run, tmp_path, capsys):
-    model = run(**changes)
-    assert main(["sample", model, "-n", "1", "--diameter", "8", "--out", f"{tmp_path}/made"]) == 2
+    model, n = run(**changes), 2 if "sample 1" in said else 1
+    assert main(["sample", model, "-n", f"{n}", "--diameter", "8", "--out", f"{tmp_path}/made"]) == 2
     assert f"synthorax: {said}" in capsys.readouterr().err
     assert not (tmp_path / "made").exists()
 

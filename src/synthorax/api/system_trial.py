@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,7 +248,11 @@ def _same(one: Samples, other: Samples) -> bool:
 
 
 def _samples(maker: Generator) -> None:
-    samples = _made(maker, MORE_SAMPLES)
+    with catch_warnings(record=True) as told:
+        simplefilter("always")
+        samples = _made(maker, MORE_SAMPLES)
+    if any("invalid value encountered in cast" in str(one.message) for one in told):
+        raise _Broken("NaN or infinite values cast to integers; PatchSpec.to_int16 refuses them")
     if list(samples.asked) != _requests(maker, MORE_SAMPLES):
         raise _Broken("samples whose `asked` is not what was requested")
     for i, (nodules, asked) in enumerate(zip(samples.nodules, samples.asked, strict=True)):

@@ -16,6 +16,7 @@ from synthorax.anatomy.tissue import TissueClass
 from synthorax.errors import InputError
 from synthorax.geometry import crop, orient, resample_to_spacing
 from synthorax.makers import Painter
+from synthorax.patch import whole_hu
 from synthorax.volume import Volume
 
 SAME_SPACING = 1e-3
@@ -102,7 +103,7 @@ def painted_slabs(labels: Volume, painter: Painter, seed: int) -> Iterator[tuple
                 open_[:, y : y + size[1], x : x + size[2]] += hu
         last = row + 1 == len(along[0].starts)
         done = size[0] if last else along[0].starts[row + 1] - z
-        yield z, np.rint(open_[:done]).astype(np.int16)
+        yield z, whole_hu(open_[:done], painter.name)
         if not last:
             open_ = np.concatenate([open_[done:], np.zeros((done, *shape[1:]), np.float32)])
 

@@ -282,7 +282,7 @@ class ScanGan(System):
 
     def to_int16(self, unit: Tensor) -> NDArray[np.int16]:
         """Return values within -1 to 1 as HU."""
-        return self.config.window.to_int16(unit.float().cpu().numpy())
+        return self.config.window.to_int16(unit.float().cpu().numpy(), self.name)
 
     def maker(self, lineage: Lineage) -> ScanMaker:
         """Return the maker of scans for the verbs and the studies."""

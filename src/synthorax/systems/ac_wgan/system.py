@@ -456,7 +456,7 @@ class AcWgan(TrainedSystem):
         score, classes, attributes = (torch.cat(values)[keep] for values in zip(*judged, strict=True))
         confidence = classes.softmax(1).gather(1, whole["label"][:, None])[:, 0]
         return GeneratedCubes(
-            hu=self.config.patch.to_int16(torch.cat(cubes)[keep, 0].numpy()),
+            hu=self.config.patch.to_int16(torch.cat(cubes)[keep, 0].numpy(), self.name),
             labels=whole["label"].numpy(),
             asked=tuple(asked),
             condition=decoded(condition, self.config.attributes).numpy(),

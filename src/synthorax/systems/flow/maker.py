@@ -115,7 +115,7 @@ class FlowMaker(FlowMethod, Generator):
             return (as_measured(Nodule("01", spec.middle_mm, wish.attributes), wish.outline, spec.spacing_mm),)
 
         return Samples(
-            {"ct": spec.to_int16(unit), "mask": np.stack(masks).astype(np.uint8)},
+            {"ct": spec.to_int16(unit, self.name), "mask": np.stack(masks).astype(np.uint8)},
             np.array(index),
             tuple(asked),
             tuple(map(nodules, wishes)),
