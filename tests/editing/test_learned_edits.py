@@ -1,5 +1,6 @@
 """Edits of in-painters and generators, which work on a fixed grid, transferred to a scan's voxels."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -88,6 +89,27 @@ def test_a_grid_that_grows_with_the_nodule_shows_nodules_of_every_diameter_alike
     assert not (made.hu != patch.voxels)[~region].any()
     with pytest.raises(InputError, match=r"at most 25\.6 mm with toy"):
         method.reach_mm(wish(26))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (lambda mask: mask[1:], r"\(31, 32, 32\) of bool"),
+        (lambda mask: mask.astype(np.uint8), r"\(32, 32, 32\) of uint8"),
+    ],
+    ids=["shape", "type"],
+)
+def test_a_mask_that_is_not_on_the_grid_is_refused_by_the_name_of_the_in_painter(spoil, found):
+    def paint(hu, region, edit, seed):
+        made, ball = ball_of(hu, edit)
+        return made, spoil(ball)
+
+    size = re.escape(f"{SPEC.size} [z, y, x] of bool")
+    with pytest.raises(InputError, match=f"toy: found a mask of shape {found}; expected a mask of shape {size}"):
+        edited(in_painter(paint), lung(), 12)
+    outlined = in_painter(lambda *given: ball_of(given[0], given[2]), outline=lambda region, *_: spoil(region))
+    with pytest.raises(InputError, match=f"toy: found a mask of shape {found}; expected a mask of shape {size}"):
+        edited(outlined, lung(), 12)
 
 
 def test_beyond_a_patch_that_is_narrower_than_its_grid_an_in_painter_sees_the_patch_mirrored():

@@ -203,7 +203,15 @@ class Learned:
         spec = self.view_of(edit)
         grid = _grid(patch, spec.size, spec.spacing_mm)
         allowed = _mask_onto(region, patch, grid)
-        return _mask_onto(self._outline(allowed, edit, seed) & allowed, grid, patch)
+        return _mask_onto(self._on_its_grid(self._outline(allowed, edit, seed), grid) & allowed, grid, patch)
+
+    def _on_its_grid(self, mask: NDArray[np.bool_], grid: Volume) -> NDArray[np.bool_]:
+        """Return a mask of the in-painter after checking that it is of bool, with the shape of its grid."""
+        shape, kind = np.shape(mask), np.asarray(mask).dtype
+        if (shape, kind) != (grid.shape, bool):
+            found, expected = f"a mask of shape {shape} of {kind}", f"a mask of shape {grid.shape} [z, y, x] of bool"
+            raise InputError(self.name, found, expected)
+        return mask
 
     def on_grid(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> GridEdit:
         """Do an edit on the in-painter's own grid, without bringing it back to the scan's voxels.
@@ -215,7 +223,7 @@ class Learned:
             seed: seed of the edit.
 
         Raises:
-            InputError: the in-painter's result is not finite or has another shape.
+            InputError: the in-painter's HU are not finite, its mask is not of bool, or one of them has another shape.
         """
         spec = self.view_of(edit)
         grid = _grid(patch, spec.size, spec.spacing_mm)
@@ -228,6 +236,8 @@ class Learned:
         if made.hu.shape != seen.shape or not np.isfinite(made.hu).all():
             found = f"HU of shape {made.hu.shape}, {'finite' if np.isfinite(made.hu).all() else 'not all finite'}"
             raise InputError(self.name, found, f"finite HU of shape {seen.shape}")
+        if made.mask is not None:
+            self._on_its_grid(made.mask, grid)
         return GridEdit(grid, seen, allowed, asked, made)
 
     def _brought_back(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, done: GridEdit, seed: int) -> Filled:
