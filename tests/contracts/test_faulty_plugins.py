@@ -6,12 +6,15 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from synthorax.api.machine import _systems
 from synthorax.api.system_checks import check_entry
 from synthorax.cli import main
+from synthorax.io.images import write_image
 from synthorax.registry import BUILT_IN, registry
+from synthorax.volume import Volume
 from tests.helpers.plugins import install_toy
 from tests.helpers.stores import cases, store_of
 
@@ -20,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 MEASURED = 'made = as_measured(Nodule("1", self.spec.middle_mm, nodule), mask > 0, self.spec.spacing_mm)'
 STATED = 'made = Nodule("1", self.spec.middle_mm, type(nodule)(9.0), label=1)'
 EMPTY = 'made, arrays["mask"] = Nodule("1", self.spec.middle_mm, nodule, label=1), 0 * mask[None]'
+OPTIONS = 'from synthorax import makers\n\nclass Options(makers.Options):\n    """Options of the toy."""\n\n'
 BARE = 'roles = "toy", frozenset({"diameter_mm"}), frozenset({"judges"})'
 SMOKE = ("--preset", "smoke", "--device", "cpu")
 

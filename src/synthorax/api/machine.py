@@ -97,8 +97,8 @@ def _tried(entry: Entry, data: str | Path | None) -> list[MachineCheck]:
     found = [MachineCheck(name, "ok", complete)]
     with tempfile.TemporaryDirectory(prefix="synthorax-") as folder:
         for promise in try_system(entry, Path(folder), data):
-            text = f"{promise.claim}: {promise.fault}" if promise.fault else promise.claim
-            found.append(MachineCheck(name, "wrong" if promise.fault else "ok", text))
+            text = f"{promise.claim}: {promise.fault}" if promise.fault else promise.note or promise.claim
+            found.append(MachineCheck(name, "wrong" if promise.fault else "note" if promise.note else "ok", text))
     return found
 
 

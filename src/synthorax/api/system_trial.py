@@ -54,14 +54,20 @@ class Promise:
     Attributes:
         claim: the promise, as a sentence.
         fault: what is wrong; empty if the promise is kept.
+        note: what the system cannot be used for, though it keeps the promise; empty if there is nothing to say.
     """
 
     claim: str
     fault: str = ""
+    note: str = ""
 
 
 class _Broken(Exception):
     """A promise is not kept; the text says what was found."""
+
+
+class _Noted(Exception):
+    """A promise is kept, but there is something to say, which is the text."""
 
 
 def try_system(entry: Entry, folder: Path, data: str | Path | None = None) -> Iterator[Promise]:
@@ -100,6 +106,8 @@ def try_system(entry: Entry, folder: Path, data: str | Path | None = None) -> It
 def _tried(claim: str, check: Callable[[], None]) -> Promise:
     try:
         check()
+    except _Noted as noted:
+        return Promise(claim, note=str(noted))
     except Exception as error:  # whatever another package raises
         return Promise(claim, _told(error))
     return Promise(claim)
@@ -192,10 +200,14 @@ def _maker(entry: Entry, folder: Path) -> Maker:
 
 def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None]]]:
     """Yield the promises of a maker's roles, each with the function that checks it."""
+    from synthorax import hub
+
     yield "the attributes that the maker uses are those of nodules", partial(_heeds, maker)
     if entry.roles & {"makes patches", "makes shapes"}:
         generator = cast(Generator, maker)
         yield "samples are what the contract says", partial(_samples, generator)
+        if hub.blends(entry.roles):
+            yield "samples have masks, so inject can blend their nodules into scans", partial(_masks, generator)
         yield "a nodule has the diameter of its mask", partial(_diameters, generator)
         yield "the same seed gives the same bytes, and another seed others", partial(_seeds, generator)
         yield "sample i does not depend on how many are made", partial(_numbers, generator)
@@ -259,6 +271,12 @@ def _samples(maker: Generator) -> None:
         if len(nodules) != len(asked):
             raise _Broken(f"{len(nodules)} nodules in sample {i}, of which {len(asked)} were requested")
     json.dumps(samples.details, allow_nan=False)
+
+
+def _masks(maker: Generator) -> None:
+    if "mask" not in _made(maker, 1).arrays:
+        cure = f"; {maker.masks_missing}" if getattr(maker, "masks_missing", "") else ""
+        raise _Noted(f"samples have no masks, so inject cannot use them{cure}")
 
 
 def _diameters(maker: Generator) -> None:

@@ -54,6 +54,8 @@ VOXEL_BLUR = 0.85
 """Standard deviation of the blur of a sample's edges, in voxels of the sample, to which interpolation contributes."""
 STEEPEST = 2.0
 """Largest factor by which edges are made steeper."""
+MASKS_NEEDED = 'samples with "mask" in Samples.arrays, uint8 [n, z, y, x]: the label of the nodule at each voxel'
+"""What the samples need whose nodules are blended, for errors."""
 SOFT_TISSUE_HU = 30.0
 """HU of the soft tissue of a solid nodule."""
 
@@ -128,7 +130,7 @@ class Blended:
             parts = checked_samples(own, wishes, derive(seed, "samples", attempt), self._options)
             made = Samples.joined(parts)
             if "mask" not in made.arrays:
-                raise InputError(self.name, "samples without masks", "a generator whose patches have masks")
+                raise InputError(self.name, "samples without masks", MASKS_NEEDED)
             for i in range(len(made)):
                 if (flaws := _flaws(made, i, wanted)) < least:
                     chosen, least = (made, i), flaws
