@@ -77,11 +77,32 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
             "toy.config.FLAGS: found 'step'; expected a setting of",
         ),
         (
+            {"config": ("= 500\n", '= 500\n    rate: float = 0.02\n\n\nFLAGS = ("rate",)\n')},
+            "toy.config.Config.rate: found no help; expected a line of it under `Attributes:` in the docstring of Config",
+        ),
+        (
+            {"config": ("PRESETS", f"{OPTIONS}    sharp: float = 1.0\n\nPRESETS")},
+            "toy.config.Options.sharp: found no help; expected a line of it under `Attributes:` in the docstring of Opt",
+        ),
+        (
             {"config": ("PRESETS", "class Options:\n    pass\n\nPRESETS")},
             "expected a class that inherits makers.Options",
         ),
     ],
-    ids=["name", "maker", "restore", "class", "arguments", "training", "torch", "smoke", "flags", "options"],
+    ids=[
+        "name",
+        "maker",
+        "restore",
+        "class",
+        "arguments",
+        "training",
+        "torch",
+        "smoke",
+        "flags",
+        "help",
+        "help of an option",
+        "options",
+    ],
 )
 def test_doctor_names_what_a_package_lacks(changes, said, toy):
     toy(**changes)
@@ -127,6 +148,18 @@ def test_doctor_tries_a_system_and_names_the_promise_that_is_broken(changes, sai
     wrong = [line for line in lines if line.startswith("wrong")]
     assert (said is None) == (not wrong)
     assert said is None or any(said in line for line in wrong)
+
+
+def test_samples_without_masks_are_noted_by_doctor_and_refused_by_inject(run, tmp_path, capsys):
+    model = run(maker=('{"ct": ct[None], "mask": mask[None]}', '{"ct": ct[None]}'))
+    assert main(["doctor", "--system", "toy"]) == 0
+    noted = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    assert noted == ["note    system toy: samples have no masks, so inject cannot use them"]
+    write_image(tmp_path / "scan.nii.gz", Volume(np.full((60, 60, 60), -850, np.int16), (1.0, 1.0, 1.0)))
+    arguments = ["--with", model, "--at", "30,30,30", "--force", "--diameter", "8", "--out", f"{tmp_path}/edited"]
+    assert main(["inject", f"{tmp_path}/scan.nii.gz", *arguments]) == 2
+    said = 'toy: found samples without masks; expected samples with "mask" in Samples.arrays, uint8 [n, z, y, x]'
+    assert said in capsys.readouterr().err
 
 
 def test_doctor_of_a_system_that_is_not_there_or_data_without_a_system_is_one_line(capsys):

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from synthorax.errors import InputError
-from synthorax.makers import Options, check_maker
+from synthorax.makers import Options, check_maker, meanings
 from synthorax.registry import Entry
 
 SMOKE = "smoke"
@@ -38,6 +38,7 @@ def check_entry(entry: Entry) -> None:
     _check_kinds(entry, {"Options": entry.options, "TrainingOptions": entry.training_options})
     for options in (entry.options, entry.training_options):
         _with_defaults(entry, options)
+        _check_help(entry, options, options.model_fields)
     if not entry.is_trained:
         if entry.roles:
             check_roles(entry, entry.load("maker", "maker")(entry.options()))
@@ -76,6 +77,15 @@ def _with_defaults(entry: Entry, options: type[Options]) -> None:
         raise InputError(f"{entry.package}.config", found, "a default for every option") from error
 
 
+def _check_help(entry: Entry, kind: type[BaseModel], flags: Iterable[str]) -> None:
+    """Refuse a class of which a field that becomes a flag has no help."""
+    known = meanings(kind)
+    for name in flags:
+        if not known.get(name):
+            where, expected = f"{entry.package}.config.{kind.__name__}.{name}", "a line of it under `Attributes:`"
+            raise InputError(where, "no help", f"{expected} in the docstring of {kind.__name__}")
+
+
 def _check_presets(entry: Entry) -> None:
     """Refuse presets of another class than `Config`, without `SMOKE`, or that JSON cannot hold; and unknown names."""
     where, config, presets = f"{entry.package}.config", entry.config, entry.presets
@@ -98,6 +108,7 @@ def _check_presets(entry: Entry) -> None:
             found = f"{name}, which is another configuration when it is read back from a run folder"
             raise InputError(f"{where}.PRESETS", found, "plain values")
     _check_names(f"{where}.FLAGS", entry.flags, config.model_fields, "a setting of Config")
+    _check_help(entry, config, entry.flags)
     _check_names(f"{where}.ABOUT_PRESETS", entry.about_presets, presets, "a name of PRESETS")
 
 
