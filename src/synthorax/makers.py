@@ -134,6 +134,10 @@ class Samples:
         notes: differences from what was requested, a sentence each.
         tried: samples that were generated to get these; more than n if a selection rejected some.
         arithmetic: conditions for making the same bits again, such as the number of samples computed at once.
+
+    Raises:
+        InputError: an array has another shape than `spec`, or a field has not one entry for each sample; names the
+            system.
     """
 
     arrays: Mapping[Array, NDArray[Any]]
@@ -148,11 +152,14 @@ class Samples:
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        rows = {len(self.index), len(self.asked), len(self.nodules), len(self.details)}
-        shapes = {np.shape(array)[1:] for array in self.arrays.values()}
-        if rows | set(map(len, self.arrays.values())) != {len(self.index)} or not shapes <= {self.spec.size}:
-            found = {name: np.shape(array) for name, array in self.arrays.items()}
-            raise InputError("samples", f"{sorted(rows)} rows, arrays {found}", f"rows alike, {self.spec.size} voxels")
+        maker, n = self.lineage.name, len(self.index)
+        for name in ("asked", "nodules", "details"):
+            if (rows := len(getattr(self, name))) != n:
+                raise InputError(maker, f"{rows} entries of `{name}`", f"{n}, one for each number in `index`")
+        for kind, array in self.arrays.items():
+            if (shape := np.shape(array)) != (n, *self.spec.size):
+                expected = f"{(n, *self.spec.size)}, [samples, z, y, x]"
+                raise InputError(maker, f"the array {kind} of shape {shape}", expected)
 
     def __len__(self) -> int:
         return len(self.index)

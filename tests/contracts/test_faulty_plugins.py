@@ -11,7 +11,9 @@ import pytest
 
 from synthorax.api.machine import _systems
 from synthorax.api.system_checks import check_entry
+from synthorax.api.system_trial import Promise
 from synthorax.cli import main
+from synthorax.errors import Stopped
 from synthorax.io.images import write_image
 from synthorax.registry import BUILT_IN, registry
 from synthorax.volume import Volume
@@ -78,11 +80,11 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
         ),
         (
             {"config": ("= 500\n", '= 500\n    rate: float = 0.02\n\n\nFLAGS = ("rate",)\n')},
-            "toy.config.Config.rate: found no help; expected a line of it under `Attributes:` in the docstring of Config",
+            "toy.config.Config.rate: found no help; expected a line of it under `Attributes:` in the",
         ),
         (
             {"config": ("PRESETS", f"{OPTIONS}    sharp: float = 1.0\n\nPRESETS")},
-            "toy.config.Options.sharp: found no help; expected a line of it under `Attributes:` in the docstring of Opt",
+            "toy.config.Options.sharp: found no help; expected a line of it under `Attributes:` in the",
         ),
         (
             {"config": ("PRESETS", "class Options:\n    pass\n\nPRESETS")},
@@ -162,6 +164,24 @@ def test_samples_without_masks_are_noted_by_doctor_and_refused_by_inject(run, tm
     assert said in capsys.readouterr().err
 
 
+def test_doctor_tells_each_promise_when_it_is_known_and_a_stop_keeps_nothing(toy, monkeypatch, capsys):
+    toy()
+
+    def stopped(entry, folder, data):
+        yield Promise("a first promise")
+        assert "ok      system toy: a first promise" in capsys.readouterr().out
+        (folder / "run").mkdir()
+        folders.append(folder)
+        raise Stopped(2, "after step 48, which is saved; run the same command again to continue")
+
+    folders = []
+    monkeypatch.setattr("synthorax.api.system_trial.try_system", stopped)
+    assert main(["doctor", "--system", "toy"]) == 130
+    said = "synthorax: stopped before all promises were tried; nothing was kept"
+    assert capsys.readouterr().err.strip() == said
+    assert not folders[0].exists()
+
+
 def test_doctor_of_a_system_that_is_not_there_or_data_without_a_system_is_one_line(capsys):
     for arguments, said in (["--system", "tyo"], "system: found 'tyo'"), (["--data", "x"], "--data: found x without"):
         assert main(["doctor", *arguments]) == 2
@@ -222,8 +242,16 @@ def test_a_manifest_says_of_a_system_only_what_was_requested(run, tmp_path):
             {"maker": ("({},), self.spec", "({},), type(self.spec)((16, 16, 16), (2.0, 2.0, 2.0))")},
             "toy: found samples of",
         ),
+        (
+            {"maker": ('"ct": ct[None]', '"ct": ct')},
+            "toy: found the array ct of shape (16, 16, 16); expected (1, 16, 16, 16), [samples, z, y, x]",
+        ),
+        (
+            {"maker": ("({},), self.spec", "({}, {}), self.spec")},
+            "toy: found 2 entries of `details`; expected 1, one for each number in `index`",
+        ),
     ],
-    ids=["type", "nan", "name", "number", "count", "lineage", "label", "grid"],
+    ids=["type", "nan", "name", "number", "count", "lineage", "label", "grid", "shape", "rows"],
 )
 def test_samples_that_are_not_as_promised_are_refused_and_nothing_is_written(changes, said, run, tmp_path, capsys):
     model, n = run(**changes), 2 if "sample 1" in said else 1

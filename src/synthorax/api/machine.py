@@ -6,17 +6,18 @@ import os
 import platform
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from synthorax.api.system_checks import check_entry
-from synthorax.errors import reason
+from synthorax.errors import Stopped, reason
 from synthorax.registry import Entry, registry, with_version
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ class MachineCheck:
     advice: str = ""
 
 
-def doctor(system: str | None = None, data: str | Path | None = None) -> list[MachineCheck]:
+def doctor(
+    system: str | None = None, data: str | Path | None = None, tell: Callable[[MachineCheck], None] | None = None
+) -> list[MachineCheck]:
     """Check this machine, or whether a system keeps the contract of its roles.
 
     Of this machine: Python, packages, torch, memory, GPU, disk, cache folder, extras, other packages' systems, and
@@ -67,16 +70,30 @@ def doctor(system: str | None = None, data: str | Path | None = None) -> list[Ma
     Args:
         system: name of a system to check; None checks the machine.
         data: store or shapes to train the system on; by default small cubes of noise with balls.
+        tell: called with each check as soon as it is done.
 
     Raises:
         InputError: there is no such system.
+        Stopped: Ctrl-C or another signal ended the trial of a system, of which nothing is kept.
     """
-    if system is not None:
-        return _tried(registry()[system], data)
-    found = [*_python(), *_packages()]
+    found = []
+    for check in _machine() if system is None else _tried(registry()[system], data):
+        if tell is not None:
+            tell(check)
+        found.append(check)
+    return found
+
+
+def _machine() -> Iterator[MachineCheck]:
+    """Check this machine."""
+    yield from _python()
+    yield from _packages()
     if not all(map(_has, ("torch", "platformdirs"))):  # the other checks need these packages
-        return found
-    return [*found, *_computer(), *_gpu(), *_places(), *_extras(), *_systems(), _real_data(), _convolutions()]
+        return
+    for checks in (_computer, _gpu, _places, _extras, _systems):
+        yield from checks()
+    yield _real_data()
+    yield _convolutions()
 
 
 def is_fit(found: Sequence[MachineCheck]) -> bool:
@@ -84,7 +101,7 @@ def is_fit(found: Sequence[MachineCheck]) -> bool:
     return all(finding.state not in ("missing", "wrong") for finding in found)
 
 
-def _tried(entry: Entry, data: str | Path | None) -> list[MachineCheck]:
+def _tried(entry: Entry, data: str | Path | None) -> Iterator[MachineCheck]:
     """Check the package of a system, and if it is complete, its promises."""
     from synthorax.api.system_trial import try_system
 
@@ -92,14 +109,18 @@ def _tried(entry: Entry, data: str | Path | None) -> list[MachineCheck]:
     try:
         check_entry(entry)
     except Exception as error:  # whatever another package raises
-        return [MachineCheck(name, "wrong", " ".join(str(error).split()))]
+        yield MachineCheck(name, "wrong", " ".join(str(error).split()))
+        return
     complete = f"the package {with_version(entry.distribution)} has all that its entry promises"
-    found = [MachineCheck(name, "ok", complete)]
+    yield MachineCheck(name, "ok", complete)
     with tempfile.TemporaryDirectory(prefix="synthorax-") as folder:
-        for promise in try_system(entry, Path(folder), data):
-            text = f"{promise.claim}: {promise.fault}" if promise.fault else promise.note or promise.claim
-            found.append(MachineCheck(name, "wrong" if promise.fault else "note" if promise.note else "ok", text))
-    return found
+        try:
+            for promise in try_system(entry, Path(folder), data):
+                text = f"{promise.claim}: {promise.fault}" if promise.fault else promise.note or promise.claim
+                yield MachineCheck(name, "wrong" if promise.fault else "note" if promise.note else "ok", text)
+        except KeyboardInterrupt as stopped:  # the training's own text names a folder that is removed here
+            text = "before all promises were tried; nothing was kept"
+            raise Stopped(getattr(stopped, "number", signal.SIGINT), text) from None
 
 
 def _python() -> Iterator[MachineCheck]:

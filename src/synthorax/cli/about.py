@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from synthorax import api
 from synthorax.cli.options import Json
@@ -13,6 +13,9 @@ from synthorax.hub import has_role
 from synthorax.makers import Role
 from synthorax.registry import registry
 from synthorax.screen import say, warn
+
+if TYPE_CHECKING:
+    from synthorax.api.machine import MachineCheck
 
 NOT_SYNTHETIC = 1
 """Exit code of `verify` for a file or folder that is not marked as synthetic, or only in part."""
@@ -106,15 +109,18 @@ def doctor(*, system: str | None = None, data: Path | None = None, json: Json = 
 
     if data is not None and system is None:
         raise InputError("--data", f"{data} without --system", "--data together with --system NAME")
-    found = api.doctor(system, data)
+    found = api.doctor(system, data, None if json else _tell)
     if json:
         print(dumps({"fit": is_fit(found), "findings": [vars(finding) for finding in found]}, indent=1))
     else:
-        for finding in found:
-            advice = f" -> {finding.advice}" if finding.advice else ""
-            say(f"{finding.state:<8}{finding.name}: {finding.found}{advice}")
         say("fit" if is_fit(found) else f"not fit: see the lines marked {'missing' if system is None else 'wrong'}")
     return 0 if is_fit(found) else UNFIT_EXIT
+
+
+def _tell(finding: MachineCheck) -> None:
+    """Print a check of `doctor`."""
+    advice = f" -> {finding.advice}" if finding.advice else ""
+    say(f"{finding.state:<8}{finding.name}: {finding.found}{advice}")
 
 
 def _print(found: dict[str, Any]) -> None:
