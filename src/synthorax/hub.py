@@ -401,7 +401,7 @@ def _read_config(file: Path) -> tuple[str, Mapping[str, Any]]:
         if package != OWN:
             release = f"{package} {content.get('version', '')}".strip()
             install = "install it from where you or its authors keep it, which may not be PyPI"
-            reason = registry().broken.get(name, install)
+            reason = registry().why_missing(name, package) or install
             expected = f"the package {release}, which has that system ({reason})"
         raise InputError(file, f"a model of the system {name!r}", expected)
     return name, config

@@ -253,7 +253,7 @@ class Registry:
             return self.entries[name]
         if name in self.broken:
             raise InputError(f"system {name}", self.broken[name], "a system that loads")
-        raise InputError("system", repr(name), f"one of {', '.join(self.entries)}")
+        raise InputError("system", repr(name), f"one of {', '.join(self.entries)}{self._not_usable()}")
 
     def trained(self, name: str) -> Entry:
         """Return a system that can be trained.
@@ -264,8 +264,33 @@ class Registry:
         found = self[name] if name in self.broken and name not in self.entries else self.entries.get(name)
         if found is None or not found.is_trained:
             expected = ", ".join(self.having(lambda entry: entry.is_trained))
-            raise InputError("system", repr(name), f"a system with weights to train: {expected}")
+            more = self._not_usable() if found is None else ""
+            raise InputError("system", repr(name), f"a system with weights to train: {expected}{more}")
         return found
+
+    def why_missing(self, name: str, distribution: str) -> str:
+        """Return why a system of a package is not in `entries`, though the package is installed.
+
+        Args:
+            name: the system.
+            distribution: the package.
+
+        Returns:
+            The reason; empty if the package is not installed.
+        """
+        if name in self.broken:
+            return self.broken[name]
+        if with_version(distribution) == distribution:
+            return ""
+        others = [f"{each} ({why})" for each, why in self.broken.items() if why.startswith(f"{distribution}: ")]
+        if others:
+            return f"it is installed, but its entry point is not usable: {'; '.join(others)}"
+        return f"it is installed, but has no entry point {name} of the group {GROUP}; install it again"
+
+    def _not_usable(self) -> str:
+        """Return the systems that cannot be used with the reasons, to follow a list of the others."""
+        broken = "; ".join(f"{name} ({why})" for name, why in self.broken.items())
+        return f"; not usable: {broken}" if broken else ""
 
     def having(self, holds: Callable[[Entry], bool]) -> list[str]:
         """Return the names of the systems for which `holds` is true."""

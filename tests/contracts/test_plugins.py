@@ -105,6 +105,19 @@ def test_a_run_of_a_system_that_is_not_there_names_the_package_to_install(noted,
         hub.load(tmp_path)
 
 
+def test_an_entry_point_of_a_wrong_name_is_told_where_its_system_is_missed(installed, tmp_path, capsys):
+    installed("toys", {"toyy": "toys.entry:entry"}, entry=entry_text(data="store"))
+    why = "toyy (toys: an entry named 'toy' under the entry point 'toyy')"
+    for arguments in (["doctor", "--system", "toy"], ["train", "toy", "--data", "store", "--out", "run"]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.strip().endswith(f"; not usable: {why}")
+    (tmp_path / "config.yaml").write_text("system: toy\ndistribution: toys\nversion: '1.0'\nconfig: {}\n")
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=r"toys 1\.0, which has that system \(it is installed, but") as error:
+        hub.load(tmp_path)
+    assert f"its entry point is not usable: {why})" in str(error.value)
+
+
 def test_a_run_of_another_packages_system_is_not_taken_for_one_of_the_same_name_here(installed, tmp_path):
     (tmp_path / "config.yaml").write_text("system: ac-wgan\ndistribution: toys\nconfig: {}\n")
     (tmp_path / "weights.safetensors").write_bytes(b"")
