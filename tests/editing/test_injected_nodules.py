@@ -10,7 +10,9 @@ import pytest
 from highdicom.seg import segread
 
 import synthorax as sx
+from synthorax.cli import main
 from synthorax.datasets.store import Store
+from synthorax.editing.inject import _why_hidden
 from synthorax.editing.visibility import contrast
 from synthorax.errors import InputError
 from synthorax.geometry import crop, mirrored_crop
@@ -110,6 +112,29 @@ def test_a_nodule_that_cannot_be_seen_is_labelled_with_a_word(slab):
     assert [nodule.extra["visible"] for nodule in made.nodules] == ["yes", "no"]
     assert [note for note in made.notes if note.startswith("nodule 02: not visible")]
     assert made.regions[1].voxels > 0
+
+
+def test_the_screen_marks_a_nodule_that_cannot_be_seen(slab, tmp_path, capsys):
+    write_image(tmp_path / "scan.nii.gz", slab)
+    places = [f"--at={','.join(map(str, place))}" for place in (PLACE, (0.0, 0.0, 0.0))]
+    more = ["--diameter", "12", "--force", "--out", f"{tmp_path}/out"]
+    assert main(["inject", f"{tmp_path}/scan.nii.gz", "--with", "render", *places, *more]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("nodule ")]
+    assert [line.endswith(", not visible") for line in lines] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("trained", "advice"), [(True, "or another place; or train the model longer"), (False, "place")]
+)
+def test_the_note_on_a_hidden_nodule_says_below_which_contrast_noise_hides_it(trained, advice):
+    why = _why_hidden(contrast(*noisy(25, 2), 6.0), 800.0, trained)
+    found = re.fullmatch(
+        r"it differs from the tissue around it by (\S+) HU only; below (\S+) HU the noise of the scan hides it; (.*)",
+        why,
+    )
+    assert float(found[1]) < float(found[2])
+    assert found[3].startswith("request a larger or denser nodule")
+    assert found[3].endswith(advice)
 
 
 def test_a_place_in_a_vessel_is_refused_and_if_forced_the_nodule_is_not_visible(chest):

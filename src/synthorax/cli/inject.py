@@ -198,7 +198,8 @@ def inject(
             by = f" by {name}" if name else ""
             kind = kind_in_words(nodule.attributes)
             wide = f"{nodule.attributes.diameter_mm:.1f} mm at {place} mm"
-            say(f"nodule {nodule.nodule_id}{by}: {wide}{kind and ', '}{kind}")
+            unseen = ", not visible" if nodule.extra.get("visible") == "no" else ""
+            say(f"nodule {nodule.nodule_id}{by}: {wide}{kind and ', '}{kind}{unseen}")
     each = (
         "for each method scan, mask, region and manifest; a picture"
         if len(edited) > 1

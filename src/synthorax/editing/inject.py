@@ -136,7 +136,7 @@ def inject_nodules(
         diameter, wanted_mm = axial_diameter_mm(where, ct.spacing_mm), one.place.diameter_mm
         seen = contrast(made, own, wanted_mm, lungs, others)
         altered = float(np.abs(voxels[tuple(where.T)].astype(np.float64) - ct.voxels[tuple(where.T)]).mean())
-        hidden = _why_hidden(seen, altered)
+        hidden = _why_hidden(seen, altered, bool(by.lineage.model_sha256))
         notes += _diameter_notes(f"nodule {label:02d}", diameter, wanted_mm, window, by.name)
         notes += [f"nodule {label:02d}: not visible: {hidden}"] if hidden else []
         method_notes += [(note, f"{label:02d}") for note in filled.notes]
@@ -202,20 +202,23 @@ def _diameter_notes(name: str, diameter_mm: float, wanted_mm: float, window: Win
     return [f"{name}: requested {wanted_mm:g} mm; made {diameter_mm:.1f} mm: {cause}"]
 
 
-def _why_hidden(seen: Contrast, altered_hu: float) -> str:
+def _why_hidden(seen: Contrast, altered_hu: float, trained: bool) -> str:
     """Return why a nodule is not visible, and what to do; empty if it is visible.
 
     Args:
         seen: its contrast with its surroundings.
         altered_hu: mean absolute change of its voxels.
+        trained: whether a model made it, which longer training may improve.
     """
     if min(seen.hu, altered_hu) > max(seen.least_hu, FAINT_HU):
         return ""
     if not seen.visible:
-        why = f"it differs from the tissue around it by {seen.hu:.1f} HU; noise hides less than {seen.least_hu:.1f} HU"
+        below = f"below {seen.least_hu:.1f} HU the noise of the scan hides it"
+        why = f"it differs from the tissue around it by {seen.hu:.1f} HU only; {below}"
     elif altered_hu <= max(seen.least_hu, FAINT_HU):
         tissue = "because the tissue at its place is about as dense as the nodule"
         why = f"it changes the scan by {altered_hu:.1f} HU only, {tissue}"
     else:
         why = f"it differs from the tissue around it by {seen.hu:.1f} HU only; real nodules by {FAINT_HU:g} HU or more"
-    return f"{why}; request a larger or denser nodule, or another place"
+    longer = "; or train the model longer" if trained else ""
+    return f"{why}; request a larger or denser nodule, or another place{longer}"
