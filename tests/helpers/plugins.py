@@ -9,7 +9,7 @@ from synthorax.registry import GROUP
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 BLOCKS = dict(re.findall(r"```\w+\n# (\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL))
-"""The files of the example package in docs/extending.md: text by path."""
+"""The files of the example packages in docs/extending.md: text by path."""
 
 
 def install(folder, package, modules, entries):
@@ -35,14 +35,24 @@ def write_metadata(folder, package, entries):
     (about / "entry_points.txt").write_text(f"[synthorax.systems]\n{points}")
 
 
+def modules_on_page(package):
+    """Return the text of each module of an example package, by its name in the package; "" is `__init__`."""
+    modules = {Path(file).stem: text for file, text in BLOCKS.items() if file.startswith(f"{package}/")}
+    return {"": modules.pop("__init__"), **modules}
+
+
+def install_mold(folder):
+    """Install the second example package of docs/extending.md, which needs the first one, into a folder."""
+    install(folder, "mold", modules_on_page("mold"), {"mold": "mold:entry"})
+
+
 def install_toy(folder, **changes):
     """Install the example package of docs/extending.md into a folder.
 
     Args:
         changes: for a module, a text of it and the text to put there instead.
     """
-    modules = {Path(file).stem: text for file, text in BLOCKS.items() if file.endswith(".py")}
-    modules[""] = modules.pop("__init__")
+    modules = modules_on_page("toy")
     for module, (old, new) in changes.items():
         assert old in modules[module]
         modules[module] = modules[module].replace(old, new)

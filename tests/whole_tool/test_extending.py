@@ -20,7 +20,7 @@ from synthorax.errors import InputError
 from synthorax.io.images import read_image, write_image
 from synthorax.provenance import patient_key
 from synthorax.registry import registry
-from tests.helpers.plugins import BLOCKS, PAGE, install, install_toy
+from tests.helpers.plugins import BLOCKS, PAGE, install, install_mold, install_toy
 from tests.helpers.stores import cases, store_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,9 +30,10 @@ SMOKE = ("--preset", "smoke", "--device", "cpu")
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    """A folder of `sys.path` with the toy, and with a package whose maker lacks what its role promises."""
+    """A folder of `sys.path` with both packages of the page, and one whose maker lacks what its role promises."""
     folder = tmp_path_factory.mktemp("packages")
     install_toy(folder)
+    install_mold(folder)
     entry = 'from synthorax.registry import Entry\nentry = Entry("lame", "lame", frozenset({"injects"}), "", "Lame.")'
     maker = """
         from synthorax.makers import Lineage
@@ -48,7 +49,7 @@ def packages(tmp_path_factory):
         patch.syspath_prepend(folder)
         registry.cache_clear()
         yield folder
-    for name in [name for name in sys.modules if name.split(".")[0] in ("toy", "lame")]:
+    for name in [name for name in sys.modules if name.split(".")[0] in ("toy", "mold", "lame")]:
         del sys.modules[name]
     registry.cache_clear()
 
@@ -64,7 +65,7 @@ def home(packages, tmp_path_factory, chest):
 
 
 def test_the_package_has_at_most_80_lines():
-    lines = [line for file, text in BLOCKS.items() if file.endswith(".py") for line in text.splitlines()]
+    lines = [line for file, text in BLOCKS.items() if file.startswith("toy/") for line in text.splitlines()]
     assert len([line for line in lines if line.strip()]) <= 80
 
 
@@ -100,6 +101,23 @@ def test_its_nodules_are_blended_into_scans(home, tmp_path):
     assert main([*arguments, "--out", f"{out}"]) == 0
     before, after = (read_image(file).voxels for file in (home / "scan.nii.gz", next(out.glob("scan*.nii.gz"))))
     assert (after != before).any()
+
+
+def test_the_second_package_keeps_its_contract_and_edits_scans_with_its_option(home, tmp_path, capsys):
+    assert main(["doctor", "--system", "mold"]) == 0
+    assert "ok      system mold: a voxel outside the region of an edit keeps its bits" in capsys.readouterr().out
+    run, means = tmp_path / "run", []
+    assert main(["train", "mold", "--data", f"{home}/store", "--out", f"{run}", *SMOKE]) == 0
+    assert main(["inject", "--with", f"{run}", "--help"]) == 0
+    assert "--brighter-hu FLOAT HU added to the nodule." in " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for hu in (0, 100):
+        arguments = ["--with", f"{run}", "--at", "-70,0,0", "--diameter", "9", "--brighter-hu", f"{hu}"]
+        assert main(["inject", f"{home}/scan.nii.gz", *arguments, "--out", f"{tmp_path}/{hu}"]) == 0
+        scan, mask = (
+            read_image(next((tmp_path / f"{hu}").glob(f"*{kind}.nii.gz"))).voxels for kind in ("scan", "mask")
+        )
+        means.append(scan[mask > 0].mean())
+    assert means[1] > means[0] + 30
 
 
 def test_it_stands_as_an_arm_of_a_study(home, tmp_path):
@@ -141,6 +159,7 @@ def test_doctor_tells_which_packages_fit(packages):
     found = {finding.name: finding for finding in _systems()}
     assert {name: finding.state for name, finding in found.items()} == {
         "system lame": "note",
+        "system mold": "ok",
         "system rude": "note",
         "system toy": "ok",
     }
@@ -163,11 +182,10 @@ def test_every_command_of_the_page_runs_in_a_process_of_its_own(home, packages, 
     assert len(commands) == 5
     places = {"STORE": home / "store", "scan.nii.gz": home / "scan.nii.gz"}
     more = {
-        "train": ["--preset", "smoke"],
-        "study": ["--set", "steps=2", "--trainings", "1", "--amounts", "1", "--preset", "smoke"],
+        "study": ["--set", "steps=2"],
     }
     environment = {**os.environ, "PYTHONPATH": f"{packages}:{os.environ.get('PYTHONPATH', '')}"}
     for command in commands:
-        words = [str(places.get(word, word)) for word in command.replace("--model ac-wgan ", "").split()[1:]]
+        words = [str(places.get(word, word)) for word in command.split()[1:]]
         run = [sys.executable, "-m", "synthorax", *words, *more.get(words[0], [])]
         assert subprocess.run(run, cwd=tmp_path, env=environment, timeout=300, check=False).returncode == 0, command
