@@ -164,6 +164,25 @@ def test_samples_without_masks_are_noted_by_doctor_and_refused_by_inject(run, tm
     assert said in capsys.readouterr().err
 
 
+SHARP = OPTIONS.replace('toy."""', 'toy.\n\n    Attributes:\n        sharp: factor of the noise.\n    """')
+USED = "normal(mean, spread * (options.sharp if options else 1.0))"
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_doctor_notes_an_option_that_changes_nothing(used, toy, capsys):
+    toy(
+        config=("PRESETS", f"{SHARP}    sharp: float = 1.0\n\nPRESETS"),
+        maker=("seed) for", "seed, options) for"),
+    )
+    maker = Path(sys.path[0]) / "toy" / "maker.py"
+    text = maker.read_text().replace("nodule, seed):", "nodule, seed, options):")
+    maker.write_text(text.replace("normal(mean, spread)", USED) if used else text)
+    assert main(["doctor", "--system", "toy"]) == 0
+    noted = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    said = "note    system toy: options that change nothing here: sharp=2.0 gives the same as sharp=1.0"
+    assert noted == ([] if used else [said])
+
+
 def test_doctor_tells_each_promise_when_it_is_known_and_a_stop_keeps_nothing(toy, monkeypatch, capsys):
     toy()
 

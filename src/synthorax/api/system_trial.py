@@ -99,6 +99,8 @@ def try_system(entry: Entry, folder: Path, data: str | Path | None = None) -> It
         yield Promise("the maker has the roles of the entry", _told(error))
         return
     yield Promise("the maker has the roles of the entry")
+    if entry.roles & {"makes patches", "makes shapes", "injects", "erases"} and (names := _numeric(entry.options)):
+        yield _tried(f"the options change what is made: {', '.join(names)}", partial(_options, entry, folder, names))
     for claim, check in _claims(entry, maker):
         yield _tried(claim, check)
 
@@ -195,6 +197,47 @@ def _maker(entry: Entry, folder: Path) -> Maker:
     check_roles(entry, made)
     if not made.lineage.seen >= model.lineage.seen:
         raise InputError(entry.name, "a maker without the lineage that it was given", "maker.lineage with its patients")
+    return made
+
+
+def _numeric(options: type[Options]) -> list[str]:
+    """Return the names of the options whose defaults are numbers, other than True and False."""
+    fields = options.model_fields.items()
+    return [name for name, field in fields if type(field.default) in (int, float)]
+
+
+def _options(entry: Entry, folder: Path, names: Sequence[str]) -> None:
+    """Note options that change nothing when their numbers are doubled, or halved where twice as much is refused."""
+    usual, idle = _bytes_made(entry, folder, entry.make_options({})), []
+    for name in names:
+        default = entry.options.model_fields[name].default
+        for value in (2 * default or 1, type(default)(default / 2)):
+            try:
+                changed = _bytes_made(entry, folder, entry.make_options({name: value})) != usual
+            except InputError:
+                continue
+            idle += [] if changed else [f"{name}={value} gives the same as {name}={default}"]
+            break
+    if idle:
+        raise _Noted(f"options that change nothing here: {', '.join(idle)}")
+
+
+def _bytes_made(entry: Entry, folder: Path, options: Options) -> list[bytes]:
+    """Return what a system makes with these options: some samples, and an edit of each kind that it does."""
+    from synthorax import hub
+
+    made: list[bytes] = []
+    what = folder / "run" if entry.is_trained else entry.name
+    if entry.roles & {"makes patches", "makes shapes"}:
+        generator = cast(Generator, hub.find(what, ("makes patches", "makes shapes")))
+        samples = Samples.joined(checked_samples(generator, _requests(generator, SOME_SAMPLES), 5, options))
+        made += [array.tobytes() for array in samples.arrays.values()]
+    for role, kind in KIND_OF.items():
+        if role in entry.roles:
+            method = cast(Method, hub.find(what, role, options))
+            volumes, regions = noise_patches()
+            filled = fill(method, volumes[0], regions[0], _edits(kind, regions)[0], 7)
+            made += [filled.hu.tobytes()]
     return made
 
 
