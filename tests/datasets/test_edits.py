@@ -91,8 +91,7 @@ def test_a_nodule_without_outline_has_an_unknown_mask_and_is_not_healthy(made, c
     assert outlined["mask"].any()
     assert not lost["mask"].any()
     assert not lost["healthy"]
-    said = "2 nodules, 1 of them without a mask (in the median, a ball includes 100% of the outline of the others); 0"
-    assert said in capsys.readouterr().err
+    assert "training nodules: 2; 1 without an outline\n" in capsys.readouterr().err
 
 
 def test_how_much_of_an_outline_a_ball_holds_is_a_ratio_of_volumes(made):
@@ -127,7 +126,9 @@ def test_what_is_left_out_is_counted_and_said(made, capsys):
     assert [place.case_id for place in patches.places] == ["a"]
     assert patches[0]["label"] == 2
     said = capsys.readouterr().err
-    assert "left out: 1 with a ball wider than the 14 mm that fit into a patch" in said
+    assert (
+        "training nodules: 1; left out: 1 with a ball wider than the 14 mm that fit into this preset's patches" in said
+    )
     for why in ("1 with a ball narrower than a voxel of 1 mm", "1 without a diameter", "1 without a class"):
         assert why in said
 

@@ -6,7 +6,7 @@ A network that fills balls is trained on them: on balls around nodules to make n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError
 from synthorax.nodule import NoduleAttributes, widest_mm
 from synthorax.patch import NEGATIVE, POSITIVE, BallRule, PatchSpec, ScaledPatch, as_wide_as_the_nodule
+from synthorax.screen import warn
 from synthorax.seeding import generator
 
 SPARE_VOXELS = 0.01
@@ -30,6 +31,10 @@ SPARE_VOXELS = 0.01
 rounded."""
 HEALTHY_WIDTHS = 4
 """Number of patch widths for which healthy places are searched, if patches grow with the nodule."""
+WHOLE_OUTLINE = 0.995
+"""Share of an outline above which the ball around a nodule counts as holding all of it."""
+FEW_OF_A_CLASS = 10
+"""Warn of a class with fewer nodules than this, too few to learn what they have in common."""
 
 
 class EditPatches(PatchDataset):
@@ -154,6 +159,8 @@ def edit_patches(
     spec: PatchSpec | ScaledPatch,
     *,
     classify: Classify = lambda nodule: POSITIVE,
+    classes: Mapping[str, int] | None = None,
+    what: str = "training nodules",
     healthy: int = 0,
     ball_mm: BallRule = as_wide_as_the_nodule,
     varied: bool = False,
@@ -166,13 +173,15 @@ def edit_patches(
 
     If patches grow with the nodule, each nodule has one patch for each of its views. A healthy place gets the diameter
     of a randomly drawn nodule. A line on the screen gives the numbers, and the number of nodules left out for each
-    reason.
+    reason; a warning names each class with few nodules.
 
     Args:
         store: the store.
         cases: the cases.
         spec: grid and window of the patches, fixed or growing with the nodule.
         classify: function of a nodule to its label, 1 or more, or to None to leave it out. Healthy places have label 0.
+        classes: label of each class by its name, for the line on the screen; None for classes that are not named.
+        what: what the line on the screen calls the nodules.
         healthy: number of healthy places to search in whole scans; cubes give all that they have. 0 for none.
         ball_mm: function of a diameter and a patch to the diameter of the ball.
         varied: see `EditPatches`.
@@ -209,12 +218,13 @@ def edit_patches(
         seed=seed,
         cache=cache,
     )
-    shares = patches.shares_in_ball()
-    what = "nodules" if isinstance(spec, PatchSpec) else "views of nodules"
-    counts = f"{len(nodules)} {what}, {len(nodules) - len(shares)} of them without a mask"
-    if len(shares):
-        counts += f" (in the median, a ball includes {np.median(shares):.0%} of the outline of the others)"
-    tell(f"patches to edit: {counts}; {len(places) - len(nodules)} healthy places{left_out}")
+    tell(_counts(patches, nodules, what, classes or {}) + left_out)
+    for name, label in (classes or {}).items():
+        if 0 < (count := sum(place.label == label for place in nodules)) < FEW_OF_A_CLASS:
+            verb = "is" if count == 1 else "are"
+            warn(
+                f"{count} of {len(nodules)} {what} {verb} {name}; fewer than {FEW_OF_A_CLASS} are too few to learn from"
+            )
     return patches
 
 
@@ -258,6 +268,22 @@ def healthy_places(
     return found
 
 
+def _counts(patches: EditPatches, nodules: Sequence[Place], what: str, classes: Mapping[str, int]) -> str:
+    """Return a text with the numbers of nodules, of nodules of each class, and of healthy places."""
+    single = len({(place.case_id, place.center_mm) for place in nodules})
+    of_classes = [f"{sum(place.label == label for place in nodules)} {name}" for name, label in classes.items()]
+    text = f"{what}: {single}" + (f" ({', '.join(of_classes)})" if of_classes else "")
+    if single < len(nodules):
+        text += f", in {len(nodules)} patches of different widths"
+    shares = patches.shares_in_ball()
+    if len(shares) < len(nodules):
+        text += f"; {len(nodules) - len(shares)} without an outline"
+    if len(shares) and (share := float(np.median(shares))) < WHOLE_OUTLINE:
+        text += f"; the ball that is edited holds {share:.0%} of a nodule's outline (median)"
+    healthy = len(patches.places) - len(nodules)
+    return text + (f"; healthy places: {healthy}" if healthy else "")
+
+
 def _editable(
     cases: Sequence[CaseEntry],
     spec: PatchSpec | ScaledPatch,
@@ -298,7 +324,7 @@ def _why_not_shown(case: CaseEntry, view: PatchSpec, ball_mm: float, augmentatio
     """Return the reason why a ball around a nodule does not fit into a patch; empty if it does."""
     low, high = _widths_mm(view, augmentation)
     if ball_mm > high:
-        return f"with a ball wider than the {high:g} mm that fit into a patch"
+        return f"with a ball wider than the {high:g} mm that fit into this preset's patches"
     if ball_mm < low:
         return f"with a ball narrower than a voxel of {low:g} mm"
     if (extent_voxels(case.grid(), view.size_mm[::-1]) > np.add(case.shape, SPARE_VOXELS)).any():

@@ -47,6 +47,13 @@ def test_a_class_without_training_nodules_is_refused(tmp_path):
         made_ready(tmp_path, readers=((1.0, 2.0, 1.0),))
 
 
+def test_the_nodules_of_each_class_are_counted_and_few_of_a_class_are_warned_of(tmp_path, capsys):
+    made_ready(tmp_path)
+    said = capsys.readouterr().err
+    assert "training nodules: 8 (4 benign, 4 malignant)" in said
+    assert "warning: 4 of 8 training nodules are malignant" in said
+
+
 def test_patches_smaller_than_every_ball_are_refused(tmp_path):
     with pytest.raises(InputError, match="no nodule to edit"):
         made_ready(tmp_path, SMOKE.model_copy(update={"margin_mm": 30.0}))

@@ -48,6 +48,7 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
         store.in_split("train"),
         config.patch,
         classify=classify,
+        classes=CLASSES,
         ball_mm=config.ball_mm,
         outlined=config.outlines,
         augmentation=Augmentation(turn=config.turns),

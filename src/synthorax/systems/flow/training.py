@@ -79,6 +79,7 @@ def _patches(store: Store, split: str, config: FlowConfig, seed: int, cache: Pat
             cases,
             config.view,
             classify=size_class,
+            what="training nodules" if split == "train" else "validation nodules",
             healthy=healthy,
             ball_mm=config.least_ball_mm,
             varied=True,
