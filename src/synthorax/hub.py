@@ -33,6 +33,15 @@ DATA_PLACES = {"store": "STORE", "shapes": "SHAPES"}
 """What a command shows for the training data of a kind."""
 EDITS: frozenset[Role] = frozenset({"injects", "erases"})
 """Roles whose makers get their options when they are made, not at each call."""
+USED_BY: Mapping[Role, str] = {
+    "makes shapes": "`synthorax inject SCAN --shapes {}`",
+    "makes patches": "`synthorax sample {}`",
+    "makes scans": "`synthorax sample {}`",
+    "injects": "`synthorax inject SCAN --with {}`",
+    "erases": "`synthorax erase SCAN --with {}`",
+    "paints": "`synthorax translate LABELS --with {}`",
+}
+"""The command that uses a maker of a role, with a place for its name."""
 MODEL_FORMAT = 1
 """Format of a model's folder; a folder with a higher number was written by a later synthorax."""
 
@@ -103,8 +112,11 @@ def find(
         return Blended(cast(Generator, maker), options)
     if maker is None or maker.roles.isdisjoint(roles):
         found = " and ".join(sorted(maker.roles)) if maker else "makes no voxels"
-        expected = f"one that {' or '.join(roles)}: {who(roles)}"
         named = what.system.name if isinstance(what, Model) else getattr(maker, "name", "maker")
+        own = maker.roles if maker else ()
+        expected = (
+            f"one that {' or '.join(roles)}: {who(roles)}{uses(what if isinstance(what, str | Path) else named, own)}"
+        )
         raise InputError(what if isinstance(what, str | Path) else named, f"a system that {found}", expected)
     return maker
 
@@ -187,6 +199,28 @@ def who(roles: tuple[Role, ...], but: str = "") -> str:
     trained = [name for name in _having(roles) if registry()[name].is_trained and name not in {*can, but}]
     runs = f"a run folder of {' or '.join(trained)}" if trained else "a run folder"
     return f"{', '.join(can)}; or {runs}" if can else runs
+
+
+def uses(name: str | Path, roles: Collection[str] | None = None) -> str:
+    """Return, for a message about a model in the wrong place, the commands that use it; empty if there are none.
+
+    Args:
+        name: name or run folder of the model or system.
+        roles: its roles; None to look them up, which gives an empty text if there is no such model or system.
+    """
+    argument = who_has_it = str(name)
+    entry = registry().entries.get(argument)
+    if entry is not None and argument not in bundled() and not Path(name).exists():
+        roles = entry.roles
+        if entry.is_trained:  # no weights of it are bundled
+            argument, who_has_it = "RUN", f"a run folder of {name}"
+    elif roles is None:
+        try:
+            roles = system_of(name).roles
+        except InputError:
+            return ""
+    commands = dict.fromkeys(text.format(argument) for role, text in USED_BY.items() if role in (roles or ()))
+    return f"; {who_has_it} is used by {' and '.join(commands)}" if commands else ""
 
 
 def takes_outlines(maker: Maker) -> bool:

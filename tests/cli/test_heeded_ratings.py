@@ -115,3 +115,20 @@ def test_the_check_before_the_scan_is_read_and_the_edit_load_a_model_once(asked,
     assert main(command) == 2  # the nodule is too wide, or the mask does not exist: the model was needed before that
     assert loaded == ["class-aware"]
     assert hub.load("class-aware") is not hub.load("class-aware")  # nothing is kept after the command
+
+
+@pytest.mark.parametrize(
+    ("command", "use"),
+    [
+        (
+            ["inject", "scan.nii", "--with", "lung"],
+            "; a run folder of lung is used by `synthorax inject SCAN --shapes RUN`",
+        ),
+        (["erase", "scan.nii", "--with", "render"], "; render is used by `synthorax inject SCAN --with render`"),
+        (["sample", "class-aware"], "; class-aware is used by `synthorax inject SCAN --with class-aware`"),
+        (["translate", "map.nii", "--with", "ac-wgan"], "; ac-wgan is used by `synthorax sample ac-wgan`"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused_with_the_command_that_uses_it(command, use, tmp_path, capsys):
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.endswith(f"{use}\n")

@@ -333,5 +333,5 @@ def _options(method: str | Path | Model | Method, role: Role, options: Mapping[s
             raise InputError(next(iter(options)), "given with a maker", "a maker that was made with these options")
         return None
     if str(method) not in hub.able((role,)) and not Path(method).exists():
-        raise InputError("method", repr(str(method)), f"one that {role}: {hub.who((role,))}")
+        raise InputError("method", repr(str(method)), f"one that {role}: {hub.who((role,))}{hub.uses(method)}")
     return hub.system_of(method).make_options(options)
