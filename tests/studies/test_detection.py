@@ -50,7 +50,14 @@ from synthorax.studies.detection import (
 )
 from synthorax.studies.detection_page import answer, study_detection
 from synthorax.studies.filled_patches import FilledPatches
-from synthorax.studies.patch_makers import check_maker_fits, moved_into_range, nodules_of, rendering, samples_for
+from synthorax.studies.patch_makers import (
+    check_maker_fits,
+    moved_into_range,
+    nodules_of,
+    patch_maker,
+    rendering,
+    samples_for,
+)
 from synthorax.studies.results import check_study_folder
 from synthorax.studies.scan_search import ScanSearch, scan_search
 from synthorax.studies.trials import Scores, Splits, Study
@@ -551,6 +558,10 @@ def test_a_maker_of_other_patches_or_of_none_is_refused(store):
         check_maker_fits(Balls(), store, CONFIG.model_copy(update={"size": (24, 24, 24)}))
     with pytest.raises(InputError, match="balls, which makes shapes; expected a model that makes patches, or injects"):
         check_maker_fits(Balls(roles=frozenset({"makes shapes"})), store, CONFIG)
+    with pytest.raises(
+        InputError, match=r"shapes, which have no CT; .*`synthorax inject SCANS --shapes balls --out MADE`"
+    ):
+        patch_maker(Balls(roles=frozenset({"makes shapes"})))
 
 
 def test_two_models_of_one_system_are_told_apart_and_one_model_twice_is_refused(store, place, monkeypatch):

@@ -41,9 +41,17 @@ def patch_maker(what: str | Path | Maker, device: str = "auto") -> Maker:
         device: device of the networks.
 
     Raises:
-        InputError: it neither makes patches nor injects.
+        InputError: it neither makes patches nor injects; for a model of shapes, it names the commands that use it.
     """
     roles = hub.system_of(what).roles if isinstance(what, str | Path) else what.roles
+    if "makes shapes" in roles and not {"makes patches", "injects"} & roles:
+        name = what if isinstance(what, str | Path) else what.name
+        expected = (
+            "a model that makes patches or injects nodules; to train on CT with its shapes, write scans with "
+            f"`synthorax inject SCANS --shapes {name} --out MADE` and add them to a store with "
+            "`synthorax prepare ... --synthetic MADE`; `synthorax study shapes` measures how good LuNG's shapes are"
+        )
+        raise InputError(name, "a model that makes shapes, which have no CT", expected)
     role: Role = "injects" if "injects" in roles and "makes patches" not in roles else "makes patches"
     return hub.find(what, role, device=device)
 
