@@ -34,14 +34,14 @@ DATA_PLACES = {"store": "STORE", "shapes": "SHAPES"}
 EDITS: frozenset[Role] = frozenset({"injects", "erases"})
 """Roles whose makers get their options when they are made, not at each call."""
 USED_BY: Mapping[Role, str] = {
-    "makes shapes": "`synthorax inject SCAN --shapes {}`",
+    "makes shapes": "`synthorax sample {0}` and `synthorax inject SCAN --shapes {0}`",
     "makes patches": "`synthorax sample {}`",
     "makes scans": "`synthorax sample {}`",
     "injects": "`synthorax inject SCAN --with {}`",
     "erases": "`synthorax erase SCAN --with {}`",
     "paints": "`synthorax translate LABELS --with {}`",
 }
-"""The command that uses a maker of a role, with a place for its name."""
+"""The commands that use a maker of a role, with a place for its name."""
 MODEL_FORMAT = 1
 """Format of a model's folder; a folder with a higher number was written by a later synthorax."""
 

@@ -122,7 +122,7 @@ def test_the_check_before_the_scan_is_read_and_the_edit_load_a_model_once(asked,
     [
         (
             ["inject", "scan.nii", "--with", "lung"],
-            "; a run folder of lung is used by `synthorax inject SCAN --shapes RUN`",
+            "; a run folder of lung is used by `synthorax sample RUN` and `synthorax inject SCAN --shapes RUN`",
         ),
         (["erase", "scan.nii", "--with", "render"], "; render is used by `synthorax inject SCAN --with render`"),
         (["sample", "class-aware"], "; class-aware is used by `synthorax inject SCAN --with class-aware`"),

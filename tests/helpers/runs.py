@@ -32,3 +32,9 @@ def stopping_at(batches, last, number=signal.SIGTERM):
         return batches(step)
 
     return batch_at
+
+
+def told(folder, nodules):
+    """Return what `train lung --preset smoke` on masks of unknown patients prints in the end."""
+    use = f"`synthorax sample {folder}` and `synthorax inject SCAN --shapes {folder}`"
+    return f"{folder}: trained, 60 steps, on {nodules} nodules\n{folder} is used by {use}\n"

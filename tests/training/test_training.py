@@ -168,7 +168,9 @@ def test_two_runs_of_one_seed_have_the_same_bytes_and_another_seed_has_others(da
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("last", [0, 28, 29, 30, 49, 58])
-def test_a_run_stopped_at_any_step_and_resumed_ends_with_the_bytes_of_one_that_was_not(lab, whole, last, number):
+def test_a_run_stopped_at_any_step_and_resumed_ends_with_the_bytes_of_one_that_was_not(
+    lab, whole, last, number, capsys
+):
     stopped = lab()
     with pytest.raises(KeyboardInterrupt):
         fit(stopped, stopping_at(stopped.batches, last, number))
@@ -178,6 +180,8 @@ def test_a_run_stopped_at_any_step_and_resumed_ends_with_the_bytes_of_one_that_w
     outcome = fit(resumed, lambda step: asked.append(step) or resumed.batches(step))
     assert asked == list(range(last + 1, STEPS))
     assert (outcome.step, outcome.finished) == (STEPS, True)
+    told = f"continues after step {last + 1} of {STEPS}\n"
+    assert (told in capsys.readouterr().err) == (last + 1 < STEPS)
     assert weights(resumed.run.path) == weights(whole)
     assert timeless_log(resumed.run.path) == timeless_log(whole)
 

@@ -14,6 +14,9 @@ from synthorax.errors import InputError
 from synthorax.registry import OWN, registry
 from synthorax.screen import warn
 
+COUNTED = {"shapes": "nodules", "patches": "patches"}
+"""Numbers in a run's `data.json` that are told after training, and what they count."""
+
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
     from synthorax.datasets.store import Store
@@ -137,3 +140,22 @@ def train(
         run = RunFolder.open(Path(out), settled, about, fabric)
         left = None if max_minutes is None else max_minutes - (time.monotonic() - began) / 60
         return fit(training, run, fabric, max_minutes=left)
+
+
+def trained_on(run: str | Path) -> str:
+    """Return a text with the numbers of nodules or patches, and of training patients, of a run; empty if none is known.
+
+    Raises:
+        InputError: the run's `data.json` is damaged.
+    """
+    from synthorax.io.mappings import read_mapping
+    from synthorax.provenance import UNTOLD
+    from synthorax.training.files import DATA
+
+    data = read_mapping(Path(run) / DATA)
+    patients = data.get("patients")
+    named = patients.get("train") if isinstance(patients, dict) else data.get("train_patients")
+    counts = [f"{data[key]} {what}" for key, what in COUNTED.items() if isinstance(data.get(key), int)]
+    if isinstance(named, list) and not (data.get(UNTOLD) and "train_patients" in data):
+        counts.append(f"{len(set(named))} patients")
+    return " of ".join(counts)

@@ -11,8 +11,10 @@ from cyclopts import Parameter
 from pydantic import BaseModel, Field, create_model
 
 from synthorax import api
+from synthorax.api.training import trained_on
 from synthorax.cli.flags import setting_text, value_of, with_options
 from synthorax.cli.options import COMPUTING_FLAGS, TRAINING_FLAGS, ConfigFile, Out, Seed, Settings, parse_settings
+from synthorax.hub import uses
 from synthorax.makers import Options, meanings
 from synthorax.registry import Entry, registry
 from synthorax.screen import say, warn
@@ -126,7 +128,8 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
         Parameters
         ----------
         out
-            Run folder to write: configuration, weights, log, pictures, state. Other verbs take it as a model.
+            Run folder to write: configuration, weights, log, state, and pictures of samples by systems that make CT.
+            Other verbs take it as a model.
         seed
             Seed of the initial weights and of all random numbers of training.
         config
@@ -145,7 +148,10 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
             say(f"{out}: stopped after {outcome.step} steps; the same command resumes the run")
             return
         more = "; --more-steps N trains further" if "steps" in entry.config.model_fields else ""
-        say(f"{out}: trained, {outcome.step} steps{more}")
+        about_data = f", on {known}" if (known := trained_on(out)) else ""
+        say(f"{out}: trained, {outcome.step} steps{about_data}{more}")
+        if commands := uses(out, entry.roles):
+            say(commands.removeprefix("; "))
 
     named = value_of("--preset", arguments)
     shown_preset = named if named in presets else first

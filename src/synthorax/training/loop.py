@@ -104,6 +104,8 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
     if _any(fabric, step != fabric.broadcast(step)):
         raise InputError(run.path, "different states on different hosts", "a folder that all hosts share")
     first = fabric.is_global_zero
+    if first and 0 < step < steps:
+        say(f"{run.path}: continues after step {step} of {steps}", error=True)
     earlier = run.seconds()
     guards = Guards(model.limits, run.beyond)
     started = saved = time.monotonic()
