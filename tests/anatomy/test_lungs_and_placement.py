@@ -149,7 +149,10 @@ def test_why_no_place_will_do_and_that_what_is_said_to_fit_fits(room):
     widest = float(str(refused.value).split("at most ")[1].split()[0])
     assert 15 < widest < 90
     Placement(room).find(widest - 0.1, 0)
-    with pytest.raises(InputError, match="less clearance"):
+    said = (
+        r"no place with room for a nodule of 5 mm, 80 mm from the wall, in the \S+ ml of lung that were found; expected"
+    )
+    with pytest.raises(InputError, match=f"lungs: found {said} .* --wall-mm, .* --voxel with --force"):
         Placement(room).find(5, 0, clearance=Clearance(80, None, None))
 
 

@@ -32,6 +32,12 @@ ATTACHED_RADII = (0.1, 0.5)
 """Least and largest distance of an attached nodule's centre from the wall or vessel, in radii. They are below 1 because
 shapes are flatter than balls."""
 
+MORE_ROOM = (
+    "a scan with more lung; smaller distances, by --wall-mm, --vessel-mm or --nodule-mm; or places that you choose, by "
+    "--at or --voxel with --force"
+)
+"""What an error asks for if no nodule of any diameter has room in the lungs."""
+
 
 @dataclass(frozen=True)
 class Clearance:
@@ -104,6 +110,11 @@ class Placement:
         for ball in taken:
             self.take(ball)
 
+    @property
+    def lung_ml(self) -> float:
+        """Volume in ml of the lungs that were found."""
+        return float(self._lung.voxels.sum() * np.prod(self._lung.spacing_mm)) / 1000
+
     def take(self, ball: Ball) -> None:
         """Mark the place of a nodule as taken."""
         self.taken.append(ball)
@@ -134,6 +145,11 @@ class Placement:
             near, far = np.multiply(ATTACHED_RADII, radius)
             allowed &= (touched >= near) & (touched <= max(far, 1.1 * self._half))
         if not allowed.any():
+            if site == "lung" and room.max() <= 0:
+                found = (
+                    f"no place with room for a nodule of {diameter_mm:g} mm, {clearance}, in the {self.lung_ml:.3g} ml"
+                )
+                raise InputError("lungs", f"{found} of lung that were found", MORE_ROOM)
             raise InputError("diameter", f"{diameter_mm:g} mm", _reason(site, room, clearance, self._to_end))
         random = generator(seed, "place")
         index = np.argwhere(allowed)[random.integers(int(allowed.sum()))]
@@ -225,8 +241,6 @@ def _reason(site: Site, room: NDArray[np.float32], clearance: Clearance, to_end:
     if site != "lung":
         return f"a diameter that fits at the {site}, {clearance}"
     widest = 2 * float(room.max())
-    if widest <= 0:
-        return f"less clearance: no place in the lungs is {clearance}"
     deepest = 2 * float(to_end.max())
     if widest >= 0.99 * deepest:
         return f"at most {deepest:.1f} mm: the ends of the scan would cut off a wider nodule"
