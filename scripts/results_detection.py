@@ -24,7 +24,7 @@ from synthorax.datasets.places import LUNG_SHARE, nodule_places
 from synthorax.datasets.store import Store
 from synthorax.io.atomic import atomic_file
 from synthorax.studies.arms import REFERENCE
-from synthorax.studies.detection import STRATA, TESTED, DetectionOutcome
+from synthorax.studies.detection import SENSITIVITY_OF, STRATA, TESTED, DetectionOutcome
 from synthorax.studies.detection_page import differences, study_detection
 from synthorax.studies.fidelity import Patches
 from synthorax.studies.fidelity_page import Fidelity, side_by_side, study_fidelity
@@ -45,7 +45,7 @@ PICTURES = {
     "malignancy": "samples by diameter and malignancy, each beside a real nodule",
     "neighbours": "samples over their nearest training nodules",
 }
-SHOWN = ("auc", "sensitivity", "specificity", "f1", "precision at 1:71", "f1 at 1:71")
+SHOWN = ("auc", "sensitivity", "specificity", "f1", "precision at 1 nodule to 71 others", "f1 at 1 nodule to 71 others")
 FEW_SHOWN, PHANTOM_SHOWN = ("auc", "sensitivity", "specificity"), ("auc", "sensitivity", "specificity", "froc")
 SAMPLES_SHOWN = 8
 LEAST_SHOWN = 1e-4
@@ -83,7 +83,7 @@ def test_lines(outcome: DetectionOutcome) -> Iterator[str]:
 def strata_lines(outcome: DetectionOutcome) -> Iterator[str]:
     """Sensitivity by diameter, and of nodules that are not solid."""
     heads = [f"{name} ({outcome.counts[name]})" for name in STRATA]
-    rows = [[arm.name, *(cell(arm.metrics.get(name)) for name in STRATA)] for arm in outcome.arms]
+    rows = [[arm.name, *(cell(arm.metrics.get(SENSITIVITY_OF[name])) for name in STRATA)] for arm in outcome.arms]
     yield from table(["arm", *heads], rows)
 
 
@@ -248,7 +248,7 @@ def page(real: Path, work: Path, run: Path | None, out: Path) -> Iterator[str]:
     yield f"Means over {TRAININGS} trainings; 95 % intervals resample test patients and trainings, and with only {TRAININGS} trainings they are too narrow; the tests below are Student's t over both. One GAN"
     yield "generated all cubes, so the intervals do not include how much another GAN would differ. Decisions use each arm's threshold of best balanced accuracy on the validation"
     yield "patients, which removes a shift of the operating point such as the thesis' tables 2 and 3 show. The same patients chose every arm's best weights, also those of arms"
-    yield "that were trained on synthetic patches only. Figures at 1:71 follow from sensitivity and specificity if nodules are as rare as in the thesis' test set; with so few patches"
+    yield "that were trained on synthetic patches only. Figures at 1 nodule to 71 others follow from sensitivity and specificity if nodules are as rare as in the thesis' test set; with so few patches"
     yield "without a nodule they depend on a few false alarms. Figures in italics are those of the thesis' tables 2 to 5, of 48 mm cubes of 888 whole scans, which are not available here:"
     yield "they give an orientation and cannot be compared directly."
     yield ""

@@ -334,12 +334,12 @@ def test_outlines_of_held_out_patients_are_not_rendered(tmp_path):
 
 def test_precision_at_the_thesis_share_is_that_of_its_table():
     table = Confusion(1583, 2776, 113_451, 50)
-    assert DETECTION_MEASURES["precision at 1:71"](table) == pytest.approx(table.precision)
-    assert DETECTION_MEASURES["f1 at 1:71"](table) == pytest.approx(table.f1)
+    assert DETECTION_MEASURES["precision at 1 nodule to 71 others"](table) == pytest.approx(table.precision)
+    assert DETECTION_MEASURES["f1 at 1 nodule to 71 others"](table) == pytest.approx(table.f1)
     balanced = Confusion(1583, 2776 * THESIS_SHARE, 113_451 * THESIS_SHARE, 50)
-    assert DETECTION_MEASURES["precision at 1:71"](balanced) == pytest.approx(table.precision)
-    assert PAPER_REFERENCE["precision at 1:71"] == pytest.approx(table.precision, abs=6e-4)
-    assert PAPER_REFERENCE["f1 at 1:71"] == pytest.approx(table.f1, abs=6e-4)
+    assert DETECTION_MEASURES["precision at 1 nodule to 71 others"](balanced) == pytest.approx(table.precision)
+    assert PAPER_REFERENCE["precision at 1 nodule to 71 others"] == pytest.approx(table.precision, abs=6e-4)
+    assert PAPER_REFERENCE["f1 at 1 nodule to 71 others"] == pytest.approx(table.f1, abs=6e-4)
 
 
 def test_an_arm_is_compared_training_by_training_and_p_is_corrected(store, place):
@@ -380,11 +380,16 @@ def test_sensitivity_is_told_by_width_and_texture(tmp_path):
     texture = np.array([p.nodule.attributes.texture if p.nodule else 0 for p in splits.test.places])
     found = strata([Scores(splits.val.labels / 1, np.where(mm >= 7, texture > 3, 0.0))], splits)
     means = {name: value.mean for name, value in found.items()}
-    assert means == {"below 6 mm": 0, "6 to 8 mm": 1, "from 8 mm": 0.5, "not solid": 0}
+    assert means == {
+        "sensitivity, below 6 mm": 0,
+        "sensitivity, 6 to 8 mm": 1,
+        "sensitivity, from 8 mm": 0.5,
+        "sensitivity, not solid": 0,
+    }
     n = int((mm == 7).sum())
-    assert found["6 to 8 mm"].low == pytest.approx(0.025 ** (1 / n))  # all of them found: (a/2)^(1/n)
-    assert found["6 to 8 mm"].high == 1
-    assert found["below 6 mm"].high == pytest.approx(1 - 0.025 ** (1 / int((mm == 5).sum())))
+    assert found["sensitivity, 6 to 8 mm"].low == pytest.approx(0.025 ** (1 / n))  # all of them found: (a/2)^(1/n)
+    assert found["sensitivity, 6 to 8 mm"].high == 1
+    assert found["sensitivity, below 6 mm"].high == pytest.approx(1 - 0.025 ** (1 / int((mm == 5).sum())))
 
 
 def written_note(page):

@@ -14,7 +14,7 @@ from synthorax.makers import Maker
 from synthorax.report import write_page
 from synthorax.studies.answers import whether_it_helps
 from synthorax.studies.arms import AMOUNTS, REFERENCE, beside
-from synthorax.studies.detection import LEAST_TRAININGS, STRATA, TESTED, DetectionOutcome, detection_study
+from synthorax.studies.detection import LEAST_TRAININGS, SENSITIVITY_OF, TESTED, DetectionOutcome, detection_study
 from synthorax.studies.patch_makers import check_maker_fits
 from synthorax.studies.results import TRAININGS, check_study_folder, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
@@ -76,14 +76,17 @@ def study_detection(
         config=config.model_dump(mode="json"),
         models=outcome.models,
     )
-    page = out / "index.html"
+    page, measures = out / "index.html", dict.fromkeys(name for arm in outcome.arms for name in arm.metrics)
     write_page(
         page,
         "study_detection.html",
         outcome=outcome,
         answer=answer(outcome),
-        columns=[name for name in dict.fromkeys(n for arm in outcome.arms for n in arm.metrics) if name not in STRATA],
-        strata=STRATA,
+        columns=[name for name in measures if name not in SENSITIVITY_OF.values()],
+        strata=list(SENSITIVITY_OF.values()),
+        nodules_of={
+            measure: outcome.counts[name] for name, measure in SENSITIVITY_OF.items() if name in outcome.counts
+        },
         reference=REFERENCE,
         picture_of_tests=differences(outcome),
         patients={name: len(ids) for name, ids in store.splits.items()},
