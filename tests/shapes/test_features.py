@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.measure import euler_number
 
+from synthorax.cli import main
 from synthorax.errors import InputError
 from synthorax.shapes.features import FEATURES, _alnsb_largest, shape_features
 
@@ -224,3 +225,9 @@ def test_an_unknown_convention_is_refused_with_those_there_are():
 def test_a_spacing_that_is_not_three_positive_lengths_is_refused(spacing_mm):
     with pytest.raises(InputError, match="spacing: found"):
         shape_features(box(1, 1, 1)[None], spacing_mm)
+
+
+def test_the_help_names_every_column_of_the_table(capsys):
+    assert main(["features", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(f"{name}: {what}" in shown for name, what in FEATURES.items())

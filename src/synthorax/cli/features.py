@@ -30,6 +30,21 @@ def features(
 ) -> None:
     """Compute the 12 shape features of nodule masks: a table with one row for each nodule and columns f1 to f12.
 
+    The columns, which `features.csv` of `synthorax sample` has too:
+
+    - f1: mid-slice area (mm²)
+    - f2: mid-slice longest extent (mm)
+    - f3: mid-slice perimeter (mm)
+    - f4: mid-slice circularity
+    - f5: volume (mm³)
+    - f6: radius / RMS distance to centre
+    - f7: in-plane box ratio
+    - f8: box ratio
+    - f9: surface³ / volume², sphere = 1
+    - f10: mean breadth (mm)
+    - f11: Euler number
+    - f12: circularity of the z projection
+
     Parameters
     ----------
     file

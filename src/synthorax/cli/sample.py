@@ -94,7 +94,8 @@ def sample(
     n
         Number of samples.
     out
-        Folder to write. Images and masks open in 3D Slicer, meshes in Blender.
+        Folder to write. Images and masks open in 3D Slicer, meshes in Blender. Of shapes, `synthorax features --help`
+        names the columns f1 to f12 of features.csv.
     seed
         Sample i of a seed is the same, however many are made.
     positive
