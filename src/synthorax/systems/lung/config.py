@@ -25,23 +25,25 @@ class LungConfig(BaseModel):
     """LuNG's network and its training; the defaults are those of the paper and its released program.
 
     Attributes:
-        layers: neurons of the hidden layers, such as 32_3_64_1024; the narrowest layer is the latent space (section
-            IV).
+        layers: neurons of the hidden layers, such as 32_3_64_1024; the narrowest layer is the latent space (Kommrusch
+            and Pouchet, "Synthetic lung nodule 3D image generation using autoencoders", called the paper below).
         grid: voxels of a nodule's box (z, y, x).
         spacing_mm: voxel size (z, y, x).
-        method: adam trains all layers, as published. fit (`systems.lung.fit`) arranges the latent vectors, regresses
-            the feature network, and fits the generator's last layer by a convex method.
-        iterations: mini-batches of Adam in all, which the paper calls epochs; or passes of the fit.
+        method: adam trains all layers, as in the paper. fit, the fast method of the presets compact and smooth,
+            arranges the latent vectors, regresses the encoder on them, and fits the generator's last layer by a convex
+            method.
+        iterations: with adam the number of mini-batches, which the paper calls epochs; with fit the number of passes
+            over all nodules.
         batch_size: samples of a mini-batch of Adam.
         learning_rate: learning rate of Adam.
         rounds: blocks of iterations; each starts the optimiser anew.
         schedule: learning rate over a round: constant, or a short warm-up and a cosine to zero.
         support: voxels of the network: all, or base, those that some training sample uses. The others are zero in every
             sample, so that nothing is lost without them.
-        initialisation: default, as in PyTorch; or data, from the training samples
-            (`ShapeAutoencoder.initialise_from`), so that few iterations give usable samples. Not used by the fit.
-        target: grey, the paper's grey values; or distance, a soft field of the distance to the nodule's edge
-            (`systems.lung.depth`), for smooth nodules such as outlined ones.
+        initialisation: default, as in PyTorch; or data, from the training samples, so that few iterations give usable
+            samples. Not used with fit.
+        target: grey, the paper's grey values; or distance, a soft field of the distance to the nodule's edge,
+            for smooth nodules such as outlined ones.
         edge_mm: width of the edge of that field.
         reflected: train on the 8 reflections of every nodule.
         detail: gain of the generator's random layers in the fit; with a larger gain, shapes change faster along a path
@@ -136,8 +138,8 @@ PRESETS = {
 }
 
 ABOUT_PRESETS = {
-    "paper": "as published, takes hours on a CPU.",
-    "compact": "takes half a minute for 51 nodules.",
+    "paper": "the default, as published; takes hours on a CPU.",
+    "compact": "for a CPU; takes half a minute for 51 nodules.",
     "smooth": "as fast, for nodules with smooth edges, such as LIDC's outlines.",
     "smoke": "takes seconds, to try the command.",
 }
