@@ -5,7 +5,7 @@ import pytest
 
 import synthorax as sx
 from synthorax.cli import main
-from synthorax.datasets.store import STORE_REQUEST
+from synthorax.datasets.store import STORE_REQUEST, write_index
 from synthorax.errors import InputError
 from synthorax.io.images import write_image
 from tests.helpers.stores import cases, store_of
@@ -89,9 +89,15 @@ def test_least_values_quartiles_and_largest_values_are_named(home, tmp_path, cap
     assert "\n".join(["diameter_mm:", *lines, ""]) in capsys.readouterr().out
     np.save(tmp_path / "a.npy", np.array([3.0, -1.0, 2.0]))
     assert sx.info(tmp_path / "a.npy")["range"] == {"least": -1.0, "largest": 3.0}
-    store_of(tmp_path / "store", [*cases(2, size=32), cases(3, size=40)[2]])
+    store_cases = [*cases(2, size=32), cases(3, size=40)[2]]
+    store = store_of(tmp_path / "store", store_cases)
+    splits = {name: set(patients) for name, patients in store.splits.items()}
+    write_index(store.path, store.cases, splits, source={"place": "5b786f18ac7a"}, skipped=[])
     (tmp_path / "store" / STORE_REQUEST).write_text("{}")
     found = sx.info(tmp_path / "store")
+    assert found["source"] == {"hash_of_source_paths": "5b786f18ac7a"}
     assert found["diameter_mm"].keys() == spread.keys()
     assert found["shape_zyx"] == {"least_of_each": [32, 32, 32], "largest_of_each": [40, 40, 40]}
     assert found["spacing_zyx_mm"] == [1.0, 1.0, 1.0]
+    assert sum(found["malignancy"].values()) == len(store_cases) == found["texture"]["not rated"]
+    assert all(name.endswith(" of 5") for name in found["malignancy"])

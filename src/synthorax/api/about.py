@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from synthorax.api.about_results import ends_of, quartiles_of
 from synthorax.errors import InputError
+from synthorax.nodule import rating_word
 from synthorax.provenance import MANIFEST
 from synthorax.training.files import CONFIG, DATA, read_log
 
@@ -25,6 +27,8 @@ HASHES = {
     False: "one a case, none of chunks, as format 1 has it; prepare the store again to have them",
 }
 """How a store's files are hashed, by whether its format is newer than 1."""
+PATHS_HASH = "hash_of_source_paths"
+"""Name that `info` gives to the hash of the paths of a store's sources, by which `prepare` knows them again."""
 MOST_DRAWN = 6
 """Cases of a store whose label maps are drawn at most."""
 MOST_LABEL_VALUES = 32
@@ -125,7 +129,7 @@ def _store(path: Path, check: bool) -> dict[str, Any]:
         "format": store.format,
         "hashes": HASHES[store.format > 1],
         **({"checked": f"{checked.files} files, all as they were written"} if checked else {}),
-        "source": store.source,
+        "source": {PATHS_HASH if name == "place" else name: value for name, value in store.source.items()},
         "cases": len(store),
         "patients": {name: len(patients) for name, patients in store.splits.items()},
         "nodules": {name: sum(len(case.nodules) for case in store.in_split(name)) for name in store.splits},
@@ -134,6 +138,8 @@ def _store(path: Path, check: bool) -> dict[str, Any]:
         "annotated": summary.annotation_counts(store),
         "structures_not_taken": summary.structures_not_taken(store),
         "diameter_mm": quartiles_of(diameters),
+        "malignancy": _by_rating([nodule.attributes.malignancy for nodule in nodules]),
+        "texture": _by_word("texture", [nodule.attributes.texture for nodule in nodules]),
         "shape_zyx": _bounds([case.shape for case in store.cases]),
         "spacing_zyx_mm": _bounds([case.spacing_mm for case in store.cases]),
         "synthetic_cases": sum(bool(case.synthetic) for case in store.cases),
@@ -141,6 +147,30 @@ def _store(path: Path, check: bool) -> dict[str, Any]:
         "notes": summary.case_notes(store),
         "fingerprint": store.fingerprint,
     }
+
+
+def _by_rating(values: Sequence[float | None]) -> dict[str, int]:
+    """Return the number of nodules of each malignancy, rounded to a rating; the last entry counts those without one.
+
+    >>> _by_rating([1.0, 3.7, 4.0, None])
+    {'1 of 5': 1, '4 of 5': 2, 'not rated': 1}
+    """
+    rated = Counter(int(value + 0.5) for value in values if value is not None)
+    return {f"{rating} of 5": rated[rating] for rating in sorted(rated)} | _not_rated(values)
+
+
+def _by_word(name: str, values: Sequence[float | None]) -> dict[str, int]:
+    """Return the number of nodules of each word of a rating; the last entry counts nodules without the rating.
+
+    >>> _by_word("texture", [1.0, 5.0, 4.8, None])
+    {'solid': 2, 'ground-glass': 1, 'not rated': 1}
+    """
+    words = Counter(rating_word(name, value) for value in values if value is not None)
+    return dict(words.most_common()) | _not_rated(values)
+
+
+def _not_rated(values: Sequence[float | None]) -> dict[str, int]:
+    return {"not rated": count} if (count := sum(value is None for value in values)) else {}
 
 
 def _draw(path: Path, out: Path) -> str:
