@@ -45,7 +45,7 @@ def train(
     Args:
         system: name of a system with weights to train, such as lung or ac-wgan.
         data: a store; for LuNG also `lidc`, a file or folder of masks, or a `ShapeSet`.
-        out: run folder: configuration, weights, log, pictures and state.
+        out: run folder: configuration, weights, log, state, and pictures of samples by systems that make CT.
         preset: name of one of the system's configurations; by default the first.
         settings: fields of the configuration with values other than the preset's.
         seed: seed of the initial weights and of all random numbers of training.
