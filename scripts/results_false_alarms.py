@@ -7,7 +7,9 @@
 `--model` names injectors and `--eraser` erasers; with the prefix `few:` they are used in the arms with a tenth of the
 patients, and must have been trained on these alone. SYNTHORAX_REAL_DATA names a folder with `luna16-nodules` and
 `chests`. Trainings are kept in OUT; run the script again to continue after a stop. With three injectors and an eraser it
-takes some two hours of a core.
+takes some three hours of a core. If the models of the few patients are trained in OUT/few-models, the page says how long:
+
+    synthorax train injector --data OUT/few-store --preset compact --out OUT/few-models/injector --max-minutes 60
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from synthorax.studies.alarm_figures import ALARMS, FIGURES, FOUND
 from synthorax.studies.chest_places import FROM_MASS_MM, LOOK_ALIKE_KINDS, MASS_MM, TREE_ML
 from synthorax.studies.unmarked_chests import MOST_FALSE_ALARMS, MOST_OF_KIND
 from synthorax.tasks.scanning import MOST_MARKS
+from synthorax.training.files import read_log
 
 TRAININGS = 2
 FEW_PATIENTS, FEW_STEPS = 33, 600
@@ -35,6 +38,8 @@ CHEST_SPLIT, CHEST_SEED = (4 / 7, 1 / 7, 2 / 7), 0
 """Of the seven chests four are trained on, one validates, and two are tested on."""
 FEW = "few:"
 """Prefix of models that were trained on few patients."""
+FEW_RUNS = "few-models"
+"""Folder of the runs of models that were trained on few patients."""
 PARTS = {"all": "All training patients", "few": f"{FEW_PATIENTS} training patients"}
 
 
@@ -83,6 +88,17 @@ def page_lines(measured: Path) -> Iterator[str]:
         yield f"## {text}"
         yield ""
         yield from arm_lines(found[part])
+    yield from trained_lines(measured / FEW_RUNS)
+
+
+def trained_lines(runs: Path) -> Iterator[str]:
+    """Give how long the models of the few patients were trained, if their runs are there."""
+    said = []
+    for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
+        if log := read_log(folder):
+            said.append(f"{folder.name} {log[-1]['step']:,} steps in {log[-1]['seconds'] / 60:.0f} minutes")
+    if said:
+        yield f"These models were trained on the {FEW_PATIENTS} patients alone, each on a core beside other work: {', '.join(said)}."
 
 
 def verdict(found: Mapping[str, Any]) -> str:
