@@ -17,6 +17,7 @@ from synthorax.datasets.discovery import masks_by_name
 from synthorax.datasets.manifests import Manifests
 from synthorax.datasets.mask_matching import MaskFile, ScanHeader, match_masks
 from synthorax.datasets.patients import Person, linked, tell_patients_apart
+from synthorax.datasets.summary import summary_lines
 from synthorax.errors import InputError
 from synthorax.io.dicom_file import About
 from synthorax.io.dicom_masks import MaskReferences
@@ -299,6 +300,26 @@ def test_images_beside_that_may_be_masks_are_told_and_their_scan_is_in_doubt(tmp
     assert any("a_mask.mha may be its masks" in note for note in case.notes)
     paths = [Path("imagesTr/x_0000.nii.gz"), Path("labelsTr/x.nii.gz"), Path("imagesTr/y_0000.nii.gz")]
     assert masks_by_name(paths) == {paths[0]: [paths[1]]}
+
+
+def test_xml_files_of_readers_are_told_and_their_scan_is_in_doubt(tmp_path):
+    (tmp_path / "in").mkdir()
+    uid = str(write_ct_series(tmp_path / "in" / "one", CT, mark=None)[0].SeriesInstanceUID)
+    (tmp_path / "in" / "two").mkdir()
+    (tmp_path / "in" / "three").mkdir()
+    for name in ("two", "three"):
+        write_image(tmp_path / "in" / name / f"{name}.mha", CT)
+    (tmp_path / "in" / "a.xml").write_text(lidc_xml([], uid))
+    (tmp_path / "in" / "two" / "b.xml").write_text(lidc_xml([], "1.2"))
+    (tmp_path / "in" / "three" / "other.xml").write_text("<settings/>")
+    store = prepare(tmp_path / "in", tmp_path / "store", annotated="all")
+    assert {case.case_id: case.annotated for case in store.cases if case.case_id in ("two", "three")} == {
+        "two": "none-known",
+        "three": "all",
+    }
+    assert sorted(case.annotated for case in store.cases) == ["all", "none-known", "none-known"]
+    (line,) = [line for line in summary_lines(store) if "LIDC XML files" in line]
+    assert line == "LIDC XML files were not read: 2 (a.xml, b.xml); `synthorax prepare lidc FOLDER` reads them"
 
 
 def test_the_user_states_what_is_known(tmp_path):

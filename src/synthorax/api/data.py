@@ -118,6 +118,7 @@ def prepare(
         found = source_lists.patch_sources(tables, structures, stated=annotated, patient_from=patient_from)
     elif kind == "scans":
         found = source_lists.scan_sources(folder, rows, structures, stated=annotated, patient_from=patient_from)
+        found = reader_lists.with_unread_xml(found, folder) if folder.is_dir() else found
     elif kind in ("lidc", "luna16"):
         request["readers"] = readers
         try:

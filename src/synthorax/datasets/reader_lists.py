@@ -16,7 +16,7 @@ from synthorax.datasets.manifests import Manifests
 from synthorax.datasets.patients import first_names, linked
 from synthorax.datasets.reader_sources import LidcSource, LunaSource
 from synthorax.datasets.source_lists import FoundSources
-from synthorax.datasets.sources import Files, Whose
+from synthorax.datasets.sources import Files, ScanSource, Source, Whose
 from synthorax.errors import InputError
 from synthorax.io.images import is_image
 from synthorax.io.walk import files_below
@@ -125,6 +125,32 @@ def luna16_sources(folder: Path, readers: int) -> FoundSources:
             f"annotations.csv names {len(absent)} scans ({nodules} nodules) that are not here, {absent[0]} first"
         )
     return FoundSources((*made, *found.refused), tuple(notes))
+
+
+def with_unread_xml(found: FoundSources, folder: Path) -> FoundSources:
+    """Return the sources of a folder of scans with a note on LIDC-IDRI's XML files, which only `prepare lidc` reads.
+
+    A scan that no table names has a doubt if such a file is of its series or, for an image, in its folder.
+
+    Args:
+        found: scans of the folder.
+        folder: the folder.
+    """
+    by_uid, by_folder = _xml_files(folder)
+    if not by_uid:
+        return found
+    made: list[Source] = []
+    for source in found.sources:
+        if isinstance(source, ScanSource):
+            files = source.files
+            xml = by_uid.get(files.series_uid) if files.series_uid else by_folder.get(files.path.parent)
+            if xml is not None and xml.series_uid:
+                doubt = f"the LIDC XML file {xml.path.name} was not read"
+                source = replace(source, files=replace(files, doubts=(*files.doubts, doubt)))
+        made.append(source)
+    names = first_names(sorted({xml.path.name for xml in by_uid.values()}))
+    note = f"LIDC XML files were not read: {len(by_uid)} ({names}); `synthorax prepare lidc FOLDER` reads them"
+    return FoundSources(tuple(made), (*found.notes, note))
 
 
 def _whose(patient: str, key: str, files: Files, manifests: Manifests) -> Whose:
