@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import synthorax as sx
+from synthorax.annotations.nodule_table import under
 from synthorax.api.edit_session import EditSession
 from synthorax.cli import main
 from synthorax.editing.plan import nodule_balls
@@ -202,6 +203,41 @@ def test_a_nodule_without_a_mask_is_named_by_its_place_as_new_nodules_take_its_n
     made = sx.inject(tmp_path / "a.nii.gz", Dots(), at_mm=RIGHT, diameter_mm=12)
     said = f"a nodule of the scan without a mask, at {x:.1f}, {y:.1f}, {z:.1f} mm: new nodules may overlap it, and"
     assert sum(note.startswith(said) for note in made.notes) == 1
+
+
+def below_a_table(folder, once, kind):
+    """Put a scan below the folder of the table that names it by its path; return the scan."""
+    shutil.copytree(once[kind], folder / "one")
+    for name in ("nodules.csv", "manifest.json"):
+        (folder / "one" / name).unlink()
+    rows = [under("one", row) for row in read_table(once[kind] / "nodules.csv")]
+    write_table(folder / "nodules.csv", rows)
+    return folder / "one" / file_of(once[kind], "scan").name
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_table_in_a_folder_above_that_names_the_scan_is_used(once, kind, tmp_path):
+    scan = below_a_table(tmp_path / "mine", once, kind)
+    sx.inject(scan, Dots(), at_mm=RIGHT, diameter_mm=12, out=tmp_path / "two")
+    assert [row["wanted_diameter_mm"] for row in read_table(tmp_path / "two" / "nodules.csv")] == ["18", "14", "12"]
+    mask, again = labels_of(once[kind]), labels_of(tmp_path / "two")
+    assert (again[mask > 0] == mask[mask > 0]).all()
+    assert len(sx.erase(scan, LungFiller()).nodules) == 2
+    assert sum(region.voxels > 0 for region in EditSession(scan).labels) == 2
+    sx.inject_folder(scan.parent, tmp_path / "all", Dots(), auto=1, diameter_mm=12, workers=1)
+    assert [row["wanted_diameter_mm"] for row in read_table(tmp_path / "all" / "nodules.csv")][:2] == ["18", "14"]
+    if kind == "image":
+        assert not EditSession(scan, within=scan.parent).labels
+
+
+def test_a_table_in_a_folder_above_that_cannot_be_read_is_told(once, chest, tmp_path):
+    (tmp_path / "mine" / "ct").mkdir(parents=True)
+    write_image(tmp_path / "mine" / "ct" / "a.nii.gz", chest)
+    write_table(tmp_path / "mine" / "nodules.csv", [{"image": "ct/other.nii.gz", "mask": "m.nii.gz"}])
+    assert not EditSession(tmp_path / "mine" / "ct" / "a.nii.gz").notes
+    (tmp_path / "mine" / "nodules.csv").write_text("series,x\n1,2\n")
+    notes = EditSession(tmp_path / "mine" / "ct" / "a.nii.gz").notes
+    assert sum("nodules.csv in a folder above was not read: columns series, x" in note for note in notes) == 1
 
 
 @pytest.mark.parametrize("kind", FORMATS)

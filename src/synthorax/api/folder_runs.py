@@ -52,15 +52,17 @@ class ScansToEdit:
 def scans_to_edit(folder: str | Path, out: str | Path, patient_from: str, keep_identity: bool) -> ScansToEdit:
     """Find the scans of a folder and its subfolders, as `prepare scans` finds them.
 
+    Their nodules may be in a table of a folder above that names them by their path.
+
     Raises:
         InputError: there is no such folder, or `out` is inside or around it.
     """
-    from synthorax.datasets.source_lists import scan_sources
+    from synthorax.datasets.source_lists import scan_sources, tables_above
 
     folder, out = Path(folder).resolve(), Path(out).resolve()
     if out == folder or out in folder.parents or folder in out.parents:
         raise InputError(out, "the folder of scans, or a folder inside or around it", "a folder elsewhere")
-    found = scan_sources(folder, patient_from=patient_from)
+    found = scan_sources(folder, patient_from=patient_from, above=tables_above(folder))
     cases, failed = scan_cases(found.sources, folder, keep_identity)
     return ScansToEdit(folder, out, tuple(cases), failed, tuple(found.notes))
 

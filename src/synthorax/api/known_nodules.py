@@ -52,23 +52,26 @@ class KnownNodules:
 
 
 def known_nodules(scan: Scan, labels: str | Path | Volume | None, within: Path | None = None) -> KnownNodules:
-    """Return the nodules of a scan: those of a mask that is given, or else those of the masks in the scan's folder.
+    """Return the nodules of a scan: those of a mask that is given, or else those of the masks and tables found for it.
 
     Facts about the nodules of the mask that is given, such as their ratings, come from the folder all the same.
 
     Args:
         scan: the scan as it was read.
-        labels: mask of the nodules; None to look for masks and tables in the scan's folder.
+        labels: mask of the nodules; None to look for masks and tables in the scan's folder, and for tables above it.
         within: folder outside which no mask and no table is read; None for no such limit.
 
     Raises:
         InputError: the mask is on another grid, or has fractions or labels above 255; or the folder has masks of more
             nodules than uint8 has labels.
     """
-    source, notes = _source_of(scan)
+    from synthorax.datasets.sources import TableSource
+
+    source, notes = _source_of(scan, within)
     beside = KnownNodules() if source is None else nodules_of_source(source, scan, within)
     if labels is None:
-        by_name = () if source is not None or scan.path is None or scan.dicom is not None else _masks_by_name(scan.path)
+        is_listed = isinstance(source, TableSource)
+        by_name = () if is_listed or scan.path is None or scan.dicom is not None else _masks_by_name(scan.path)
         return replace(beside, notes=(*notes, *by_name, *beside.notes))
     given, given_notes = labels_given(labels, scan.ct)
     return KnownNodules(given, _matched(given, beside), (), (*notes, *given_notes))
@@ -164,29 +167,34 @@ def without_folder(part: object) -> str:
     return Path(part).name if isinstance(part, Path) else without_folders(str(part))
 
 
-def _source_of(scan: Scan) -> tuple[ScanSource | TableSource | None, tuple[str, ...]]:
+def _source_of(scan: Scan, within: Path | None) -> tuple[ScanSource | TableSource | None, tuple[str, ...]]:
     """Return where the annotations of a single scan are, and notes on files that were ignored.
 
-    For a DICOM series they are the masks and tables of its folder, or the table of the folder above that names it; for
-    an image, the table of its folder, which may be that of many other images too.
+    For a DICOM series they are the masks and tables of its folder; for an image, the table of its folder, which may be
+    that of many other images too. For both they may be in a table of a folder above that names the scan.
+
+    Args:
+        scan: the scan.
+        within: see `known_nodules`.
     """
     from synthorax.annotations.nodule_table import NODULE_TABLE
     from synthorax.datasets.reader_lists import lidc_xml_beside
-    from synthorax.datasets.source_lists import scan_sources
+    from synthorax.datasets.source_lists import scan_sources, tables_above
     from synthorax.datasets.sources import Files, ScanSource, TableSource
 
     if scan.path is None:
         return None, ()
     path, table = scan.path.absolute(), None
+    above = [one for one in tables_above(path) if within is None or within.resolve() in one.resolve().parents]
     if scan.dicom is None:
         table = path.parent / NODULE_TABLE
-        if not table.is_file() and lidc_xml_beside(Files(path)) is None:
+        if not table.is_file() and not above and lidc_xml_beside(Files(path)) is None:
             return None, ()
         table = table if table.is_file() else None
-    elif not (path / NODULE_TABLE).is_file() and (path.parent / NODULE_TABLE).is_file():
-        table = path.parent / NODULE_TABLE
+    elif not (path / NODULE_TABLE).is_file() and path.parent / NODULE_TABLE in above:
+        table = above.pop(0)  # it may name the series by its patient too
     try:
-        found = scan_sources(path, table)
+        found = scan_sources(path, table, above=above)
     except InputError as error:
         reason = InputError(*map(without_folder, error.args))
         return None, (f"the tables and masks in the scan's folder were ignored: {reason}; --nodules MASK gives a mask",)

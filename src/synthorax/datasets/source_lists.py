@@ -25,6 +25,9 @@ from synthorax.io.dicom_series import choose_series
 from synthorax.io.images import image_stem, is_image
 from synthorax.io.walk import files_below, real_path
 
+FOLDERS_ABOVE = 2
+"""Number of folders above a scan's own in which a table of its nodules is looked for."""
+
 
 @dataclass(frozen=True)
 class FoundSources:
@@ -46,6 +49,7 @@ def scan_sources(
     *,
     stated: Annotated | None = None,
     patient_from: str = "auto",
+    above: Sequence[Path] = (),
 ) -> FoundSources:
     """Find whole scans: scans of tables with the nodules of their rows, and others with the DICOM masks beside them.
 
@@ -57,6 +61,8 @@ def scan_sources(
         structures: regular expression for the names of segments and structures that are nodules.
         stated: the user's statement whether all nodules of the scans are known, or None.
         patient_from: rule by which patients are identified (`patients.tell_patients_apart`).
+        above: tables of folders above (`tables_above`), for scans that they name and no other table does. If one cannot
+            be read, it is a doubt of every scan.
 
     Raises:
         InputError: there is no scan, a table does not match the scans, or a patient is in two splits.
@@ -67,10 +73,12 @@ def scan_sources(
     images, notes = _joined([table] if table else [*found.tables, *manifests.tables_of(paths)], manifests)
     of_nnunet, nnunet_notes = nnunet_images(paths, images)
     images, notes = [*images, *of_nnunet], [*notes, *nnunet_notes]
+    named_above, doubts = _named_above(above, found.scans, images, manifests)
+    images += named_above
     masks = {real_path(row.mask) for image in images for row in image.nodules if row.mask}
     masks |= set(map(real_path, manifests.other_images(paths)))
     pairs = [
-        (files, person)
+        (replace(files, doubts=(*files.doubts, *doubts)), person)
         for files, person in zip(found.scans, found.people, strict=True)
         if files.files or real_path(files.path) not in masks
     ]
@@ -157,6 +165,45 @@ def tables_of(folder: Path) -> list[Path]:
         raise InputError(stopped[0], "cases of an injection that was stopped", "the same `inject` run to its end")
     images = [path for path in files if is_image(path)]
     return [*(path for path in files if path.name == NODULE_TABLE), *Manifests().tables_of(images)]
+
+
+def tables_above(path: Path) -> list[Path]:
+    """Return the `nodules.csv` in the nearest folders above a folder, or above that of an image, the nearest first.
+
+    Args:
+        path: the folder or image.
+    """
+    folder = path.absolute() if path.is_dir() else path.absolute().parent
+    return [table for above in folder.parents[:FOLDERS_ABOVE] if (table := above / NODULE_TABLE).is_file()]
+
+
+def _named_above(
+    tables: Sequence[Path], scans: Sequence[Files], images: Sequence[TableImage], manifests: Manifests
+) -> tuple[list[TableImage], list[str]]:
+    """Return the images of tables in folders above that are scans, by path or series UID, and doubts about tables.
+
+    Args:
+        tables: the tables, the nearest first.
+        scans: the scans.
+        images: images of other tables, which count first.
+        manifests: reads the tables.
+    """
+    paths, uids = {real_path(files.path) for files in scans}, {files.series_uid for files in scans if files.series_uid}
+    known: set[Path | str] = {key for image in images for key in (real_path(image.image), image.image.name)}
+    named: list[TableImage] = []
+    doubts: list[str] = []
+    for table in tables:
+        try:
+            listed = manifests.images_of(table)
+        except InputError as error:
+            doubts.append(f"{NODULE_TABLE} in a folder above was not read: {error.args[1]}; expected {error.args[2]}")
+            continue
+        for image in listed:
+            path, uid = real_path(image.image), image.image.name
+            if (path in paths and path not in known) or (uid in uids and uid not in known):
+                known |= {path, uid}
+                named.append(image)
+    return named, doubts
 
 
 def _joined(tables: Sequence[Path], manifests: Manifests) -> tuple[list[TableImage], list[str]]:
