@@ -599,7 +599,7 @@ def test_a_killed_worker_is_one_line(folder, tmp_path, monkeypatch, capsys):
 def test_an_unfinished_store_says_so(folder, tmp_path):
     api.prepare("patches", folder, tmp_path / "store", workers=1)
     (tmp_path / "store" / "zarr.json").unlink()
-    with pytest.raises(InputError, match="not finished"):
+    with pytest.raises(InputError, match=r"not finished; expected .* the same `synthorax prepare` again to finish it"):
         Store(tmp_path / "store")
     with pytest.raises(InputError, match="no store"):
         Store(tmp_path)
@@ -615,6 +615,31 @@ def test_a_damaged_store_is_refused_in_one_line(folder, tmp_path):
     (tmp_path / "store" / "zarr.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match="format 99"):
         Store(tmp_path / "store")
+
+
+def test_a_store_of_a_newer_format_is_replaced_with_overwrite_alone(folder, tmp_path):
+    api.prepare("patches", folder, tmp_path / "store", workers=1)
+    index = json.loads((tmp_path / "store" / "zarr.json").read_text())
+    index["attributes"]["synthorax"]["format"] = 99
+    (tmp_path / "store" / "zarr.json").write_text(json.dumps(index))
+    before = contents(tmp_path / "store")
+    with pytest.raises(InputError, match=r"format 99; .*update synthorax, or replace the store with --overwrite"):
+        api.prepare("patches", folder, tmp_path / "store", workers=1)
+    assert contents(tmp_path / "store") == before
+    assert len(api.prepare("patches", folder, tmp_path / "store", workers=1, overwrite=True)) == 6
+
+
+def test_a_store_whose_rows_lack_a_field_names_the_command_that_writes_it_again(folder, tmp_path):
+    api.prepare("patches", folder, tmp_path / "store", workers=1)
+    index = json.loads((tmp_path / "store" / "zarr.json").read_text())
+    about = index["attributes"]["synthorax"]
+    about["format"] = 1
+    about.pop("sha256")
+    (tmp_path / "store" / "zarr.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"no has_mask.*; run the same `synthorax prepare` again"):
+        Store(tmp_path / "store")
+    api.prepare("patches", folder, tmp_path / "store", workers=1)
+    assert len(Store(tmp_path / "store")) == 6
 
 
 def test_a_killed_preparation_goes_on_to_the_same_bytes(folder, tmp_path):

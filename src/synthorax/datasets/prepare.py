@@ -27,6 +27,7 @@ from synthorax.datasets.store import (
     STORE_REQUEST,
     CaseEntry,
     Store,
+    check_not_newer,
     is_case,
     known_entry,
     write_case,
@@ -172,8 +173,10 @@ def _check_may_prepare(out: Path, wanted: Mapping[str, Any], overwrite: bool) ->
     """Check that a folder is free, or holds a store of this request, or one that may be replaced with `overwrite`.
 
     Raises:
-        InputError: the folder holds something else.
+        InputError: the folder holds something else, or a store that only a newer version can read.
     """
+    if not overwrite:
+        check_not_newer(out)
     begun = _begun(out)
     if begun is None:
         check_folder_is_free(out)

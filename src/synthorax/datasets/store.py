@@ -179,6 +179,27 @@ def is_store(path: Path) -> bool:
     return (path / STORE_REQUEST).is_file()
 
 
+def check_not_newer(path: Path) -> None:
+    """Check that the store in a folder, if there is one, is not of a format that only a newer version can read.
+
+    Raises:
+        InputError: the store is of such a format.
+    """
+    try:
+        found = rows.whole(
+            _about(read_bounded(path / STORE_INDEX, MOST_STORE_INDEX_BYTES))["format"], "format", 1, 2**31
+        )
+    except (InputError, ValueError, KeyError):
+        return
+    if found > STORE_FORMAT:
+        raise _newer(path, found, ", or replace the store with --overwrite")
+
+
+def _newer(path: Path, found: int, more: str = "") -> InputError:
+    expected = f"format 1 or {STORE_FORMAT}; a newer synthorax wrote it: update synthorax{more}"
+    return InputError(path, f"a store of format {found}", expected)
+
+
 @dataclass(frozen=True)
 class Checked:
     """The result of checking all files of a store.
@@ -211,19 +232,21 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not (path / STORE_INDEX).exists():
-            found = "a store that was not finished" if is_store(path) else "no store"
-            raise InputError(path, found, f"{EXPECTED_STORE} completely")
+            if is_store(path):
+                expected = "a finished store; run the same `synthorax prepare` again to finish it"
+                raise InputError(path, "a store that was not finished", expected)
+            raise InputError(path, "no store", f"{EXPECTED_STORE} completely")
         data = read_bounded(path / STORE_INDEX, MOST_STORE_INDEX_BYTES, "the index of a store")
         try:
             self._open(_about(data))
         except ValueError as error:
-            raise InputError(path, f"a damaged store ({error})", EXPECTED_STORE) from error
+            expected = f"{EXPECTED_STORE}; run the same `synthorax prepare` again, or unpack the store again"
+            raise InputError(path, f"a damaged store ({error})", expected) from error
 
     def _open(self, index: dict[str, Any]) -> None:
         self.format: int = rows.whole(rows.field(index, "format"), "format", 1, 2**31)
         if self.format > STORE_FORMAT:
-            expected = f"format 1 or {STORE_FORMAT}; a newer synthorax wrote it: update synthorax"
-            raise InputError(self.path, f"a store of format {self.format}", expected)
+            raise _newer(self.path, self.format)
         self.source = rows.table(rows.field(index, "source"), "source")
         cases = rows.items(rows.field(index, "cases"), "cases")
         if self.format == 1:
