@@ -247,7 +247,12 @@ def test_a_row_that_cannot_be_used_is_left_out_alone_and_makes_no_healthy_scan(t
     blank = {"mask": "", "mask_label": ""} | nowhere
     rows = [{"image": "a.mha", "nodule_id": name} | blank | row for name, row in (good | bad).items()]
     write_table(tmp_path / "nodules.csv", rows)
-    (case,) = prepare(tmp_path, tmp_path / "store", kind="patches").cases
+    store = prepare(tmp_path, tmp_path / "store", kind="patches")
+    (case,) = store.cases
+    first, *more = summary_lines(store)
+    assert first.endswith("; 4 nodules left out")  # "double" repeats a row
+    own_words = "if your tables and masks have every nodule, add --annotated all --overwrite"
+    assert f"1 scan: some nodules are known (some); {own_words}" in more
     assert [nodule.nodule_id for nodule in case.nodules] == ["one", "two"]
     assert case.annotated == "some"
     for name in bad:
@@ -318,6 +323,8 @@ def test_xml_files_of_readers_are_told_and_their_scan_is_in_doubt(tmp_path):
         "three": "all",
     }
     assert sorted(case.annotated for case in store.cases) == ["all", "none-known", "none-known"]
+    unknown = "2 scans: not known whether there are nodules, so not used as healthy (none-known)"
+    assert f"1 scan: every nodule is known (all). {unknown}" in summary_lines(store)
     (line,) = [line for line in summary_lines(store) if "LIDC XML files" in line]
     assert line == "LIDC XML files were not read: 2 (a.xml, b.xml); `synthorax prepare lidc FOLDER` reads them"
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 
-from synthorax.datasets.case import ANNOTATED, SPLITS
+from synthorax.datasets.case import ANNOTATED, SPLITS, Annotated
+from synthorax.datasets.export_items import quantity
 from synthorax.datasets.lineage import leaks_in_training
 from synthorax.datasets.mask_files import NOT_TAKEN
 from synthorax.datasets.store import Store
 
 MOST_LINES = 10
 """Most lines about cases, and about files; `info` shows all."""
+NODULE_LEFT_OUT = re.compile(r"(a nodule is|nodule .+?) left out: (?!its row repeats another)")
+"""Start of a note on a nodule that a source has and its case lacks."""
 MOST_STRUCTURES_SHOWN = 20
 """Most structures that the summary names; `info` names all."""
+KNOWN: Mapping[Annotated, str] = {
+    "all": "every nodule is known (all)",
+    "some": "some nodules are known (some)",
+    "none-known": "not known whether there are nodules, so not used as healthy (none-known)",
+}
+"""What the summary says of the scans with each kind of annotation."""
+OF_ONES_OWN = ("scans", "patches")
+"""Kinds of source for which the user can state that all nodules are known."""
 
 
 def structures_not_taken(store: Store) -> dict[str, int]:
@@ -54,6 +66,12 @@ def _of_synthetic(store: Store) -> list[str]:
     return lines
 
 
+def nodules_left_out(store: Store) -> int:
+    """Return the number of nodules that were left out, each with a note; rows that repeat another do not count."""
+    notes = [note for case in store.cases for note in case.notes]
+    return sum(bool(NODULE_LEFT_OUT.match(note)) for note in notes)
+
+
 def case_notes(store: Store) -> dict[str, list[str]]:
     """Return the notes of each case that has any, without those on structures not taken for nodules."""
     notes = {case.case_id: [n for n in case.notes if not n.startswith(NOT_TAKEN)] for case in store.cases}
@@ -66,19 +84,18 @@ def summary_lines(store: Store) -> list[str]:
     masked = sum(nodule.label > 0 for nodule in nodules)
     patients = ", ".join(f"{len(ids)} {name}" for name, ids in store.splits.items())
     left = f"; {len(store.skipped)} left out" if store.skipped else ""
+    if lost := nodules_left_out(store):
+        left += f"; {quantity(lost, 'nodule')} left out"
     made = [f"{len(store)} cases, {len(nodules)} nodules, patients: {patients}{left}"]
     if masked < len(nodules):
         made.append(f"nodules: {masked} with a mask, {len(nodules) - masked} with a centre and diameter only")
     made += _of_synthetic(store)
     counts = annotation_counts(store)
     if counts["all"] < len(store):
-        what = {
-            "all": "all nodules of {} scans",
-            "some": "some nodules of {} scans",
-            "none-known": "no nodules of {} scans, which are not taken for healthy",
-        }
-        known = [f"{text.format(counts[name])} ({name})" for name, text in what.items() if counts[name]]
-        made.append(f"known are {'; '.join(known)}; --annotated states otherwise")
+        known = [f"{quantity(counts[name], 'scan')}: {what}" for name, what in KNOWN.items() if counts[name]]
+        may_state = store.source.get("kind") in OF_ONES_OWN and "annotated" not in store.source
+        advice = "; if your tables and masks have every nodule, add --annotated all --overwrite" * may_state
+        made.append(". ".join(known) + advice)
     if names := structures_not_taken(store):
         shown = ", ".join(f"{name} ({count})" for name, count in list(names.items())[:MOST_STRUCTURES_SHOWN])
         more = f" and {len(names) - MOST_STRUCTURES_SHOWN} more" * (len(names) > MOST_STRUCTURES_SHOWN)
