@@ -61,6 +61,24 @@ def test_a_mask_of_other_voxels_is_refused_with_what_to_do(mask):
         place_labels("mask", mask, CT)
 
 
+@pytest.mark.parametrize(
+    ("mask", "copies", "resamples"),
+    [
+        (moved(MASK, (0.5, 0, 0)), True, True),
+        (moved(MASK, (100.5, 0, 0)), True, False),
+        (moved(MASK, (100, 0, 0)), True, False),
+        (moved(replace(MASK, spacing_mm=(2.5, 0.7, 0.7)), (100.5, 0, 0)), False, False),
+        (replace(MASK, spacing_mm=(2.5, 0.703125, 0.703125)), False, True),
+    ],
+    ids=["half a voxel off", "elsewhere", "whole voxels elsewhere", "other voxels elsewhere", "other voxels"],
+)
+def test_the_advice_about_a_mask_never_leads_to_an_empty_one(mask, copies, resamples):
+    with pytest.raises(InputError) as raised:
+        place_labels("mask", mask, CT)
+    assert ("mask.CopyInformation(image)" in str(raised.value)) == copies
+    assert ("SimpleITK.Resample(" in str(raised.value)) == resamples
+
+
 def test_a_mask_beyond_the_image_is_cut_and_told_or_refused():
     found = place_labels("mask", moved(MASK, (-12, 0, 0)), CT)
     assert found.voxels.sum() == 3 * 6 * 5

@@ -26,6 +26,18 @@ MOST_OFF = 0.25
 """Largest offset between a mask's voxels and the image's, in voxels; beyond it the mask has another grid."""
 NOTED_OFFSET = 0.05
 """An offset above this, in voxels, gets a note."""
+LIKE_SPACING = 1e-3
+"""Largest relative difference between two spacings that count as equal, because headers round."""
+COPY_GEOMETRY = (
+    "; size and spacing are equal, but the header has another position or direction: if the mask was drawn on this "
+    "image, give it the image's geometry (SimpleITK: mask.CopyInformation(image))"
+)
+"""Advice about a mask with an image's size and spacing."""
+RESAMPLE = (
+    "resample the mask onto the image, nearest voxel "
+    "(SimpleITK.Resample(mask, image, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor))"
+)
+"""Advice about a mask on another grid that overlaps the image."""
 
 EXPECTED_MASK = "a mask image: NIfTI, MHA, MHD, NRRD, DICOM SEG or RTSTRUCT"
 """What an error expects in place of a file that is no mask."""
@@ -221,12 +233,7 @@ def place_labels(subject: object, mask: Volume, ct: Volume) -> Labels:
     start = np.rint(shifts.mean(0)).astype(int)
     off = float(np.abs(shifts - start).max())
     if not off <= MOST_OFF:
-        found = f"voxels of {_grid(mask)}"
-        expected = (
-            f"the image's voxels of {_grid(ct)}, or a part of them; resample the mask onto the image, "
-            "nearest voxel (SimpleITK.Resample(mask, image, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor))"
-        )
-        raise InputError(subject, found, expected)
+        raise InputError(subject, f"voxels of {_grid(mask)}", f"the image's voxels of {_grid(ct)}{_remedy(mask, ct)}")
     notes = []
     name = getattr(subject, "name", None) or str(subject)
     if off > NOTED_OFFSET:
@@ -235,12 +242,32 @@ def place_labels(subject: object, mask: Volume, ct: Volume) -> Labels:
         placed = crop(upright, (-start).tolist(), grid.shape, fill=0)
         outside = np.count_nonzero(upright.voxels) - np.count_nonzero(placed.voxels)
         if outside and not placed.voxels.any():
-            raise InputError(subject, f"{_grid(mask)}, outside the image", f"a mask within the image's {_grid(ct)}")
+            expected = f"a mask within the image's {_grid(ct)}" + COPY_GEOMETRY * _is_like(upright, grid)
+            raise InputError(subject, f"{_grid(mask)}, outside the image", expected)
         if outside:
             notes.append(f"{name}: {outside} marked voxels lie outside the image and are left out")
         upright = placed
     placed = replace(grid, voxels=upright.voxels)
     return Labels(turned_like(placed, ct).voxels, tuple(notes))
+
+
+def _remedy(mask: Volume, ct: Volume) -> str:
+    """Return the end of an error about a mask on another grid than its image: what the user can do.
+
+    Resampling is advised only where marked voxels lie in the image, since the mask would be empty otherwise.
+    """
+    upright, grid = orient(mask, "LPS"), orient(ct, "LPS")
+    is_like = _is_like(upright, grid)
+    marked = np.argwhere(upright.voxels)
+    places = grid.to_voxel(upright.to_world(marked)) if len(marked) else np.zeros((0, 3))
+    if len(marked) and not ((places > -0.5) & (places < np.array(grid.shape) - 0.5)).all(1).any():
+        return COPY_GEOMETRY if is_like else "; no marked voxel lies in the image: is it the mask of another one?"
+    return f"{COPY_GEOMETRY}; else {RESAMPLE}" if is_like else f", or a part of them; {RESAMPLE}"
+
+
+def _is_like(mask: Volume, image: Volume) -> bool:
+    """Return whether a mask has an image's size and spacing, so that only position and direction may differ."""
+    return mask.shape == image.shape and np.allclose(mask.spacing_mm, image.spacing_mm, rtol=LIKE_SPACING)
 
 
 def _grid(volume: Volume) -> str:
