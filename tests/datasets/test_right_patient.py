@@ -250,6 +250,9 @@ def test_a_row_that_cannot_be_used_is_left_out_alone_and_makes_no_healthy_scan(t
     store = prepare(tmp_path, tmp_path / "store", kind="patches")
     (case,) = store.cases
     first, *more = summary_lines(store)
+    assert any(
+        line.startswith("patients with nodules: 1 train, 0 val, 0 test; studies need 4 or more") for line in more
+    )
     assert first.endswith("; 4 nodules left out")  # "double" repeats a row
     own_words = "if your tables and masks have every nodule, add --annotated all --overwrite"
     assert f"1 scan: some nodules are known (some); {own_words}" in more

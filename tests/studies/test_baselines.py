@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from synthorax.datasets.places import nodule_places
+from synthorax.datasets.splits import LEAST_PATIENTS
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import UndefinedError, mean_of
 from synthorax.nodule import Nodule, NoduleAttributes, malignancy_of
@@ -17,7 +18,6 @@ from synthorax.studies import trials
 from synthorax.studies.baselines import detection_arms, malignancy_arms, segmentation_arms
 from synthorax.studies.malignant_or_benign import LIKE_SIZE_RATIO, MALIGNANCY_STRATA_MM, by_size
 from synthorax.studies.trials import (
-    LEAST_PATIENTS,
     Scores,
     Study,
     check_splits,
@@ -292,6 +292,9 @@ def test_the_numbers_of_patients_are_told_before_any_place_is_looked_for(tmp_pat
     study = Study(few, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
     said = "patients with nodules: 5 in train, 0 in val, 5 in test; expected 4 or more in each split, which are 12 at"
     refused(detection_arms, study, DETECTION["smoke"], said)
+    refused(
+        detection_arms, study, DETECTION["smoke"], "models that were trained on this store must then be trained again"
+    )
 
 
 def test_a_store_that_one_rule_of_malignancy_makes_benign_is_refused_before_any_training(tmp_path, no_training):

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from synthorax.errors import InputError
 from synthorax.provenance import fingerprint
 
+LEAST_PATIENTS = 4
+"""Fewest patients of each class in each split that a study accepts; with fewer, there is no interval."""
 FRACTIONS = (0.7, 0.1, 0.2)
 """Default shares of train, val and test."""
 

@@ -10,6 +10,7 @@ from synthorax.datasets.case import ANNOTATED, SPLITS, Annotated
 from synthorax.datasets.export_items import quantity
 from synthorax.datasets.lineage import leaks_in_training
 from synthorax.datasets.mask_files import NOT_TAKEN
+from synthorax.datasets.splits import LEAST_PATIENTS
 from synthorax.datasets.store import Store
 
 MOST_LINES = 10
@@ -90,6 +91,13 @@ def summary_lines(store: Store) -> list[str]:
     if masked < len(nodules):
         made.append(f"nodules: {masked} with a mask, {len(nodules) - masked} with a centre and diameter only")
     made += _of_synthetic(store)
+    with_nodules = {name: len({c.patient_id for c in store.in_split(name) if c.nodules}) for name in SPLITS}
+    if nodules and min(with_nodules.values()) < LEAST_PATIENTS:
+        counted = ", ".join(f"{n} {name}" for name, n in with_nodules.items())
+        made.append(
+            f"patients with nodules: {counted}; studies need {LEAST_PATIENTS} or more in each split: prepare more "
+            "patients, or give another --split with --overwrite, before a model is trained on this store"
+        )
     counts = annotation_counts(store)
     if counts["all"] < len(store):
         known = [f"{quantity(counts[name], 'scan')}: {what}" for name, what in KNOWN.items() if counts[name]]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from synthorax.datasets.lineage import check_unseen, outline_patients
 from synthorax.datasets.places import outlined_places
+from synthorax.datasets.splits import LEAST_PATIENTS
 from synthorax.datasets.store import CaseEntry
 from synthorax.editing.painting import SAME_SPACING
 from synthorax.errors import InputError
@@ -52,7 +53,7 @@ from synthorax.studies.segmentation_figures import (
     spread_of,
 )
 from synthorax.studies.segmentation_trials import Lessons, SegmenterTrials, segmented
-from synthorax.studies.trials import LEAST_PATIENTS, Study, over_seeds
+from synthorax.studies.trials import Study, over_seeds
 from synthorax.tasks.segmentation import Segmentation
 from synthorax.tasks.training import check_size
 

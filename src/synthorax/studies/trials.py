@@ -19,6 +19,7 @@ from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.lineage import check_synthetic_cases
 from synthorax.datasets.patches import PATCHES_RECIPE, PatchDataset, Place
 from synthorax.datasets.places import nodule_places
+from synthorax.datasets.splits import LEAST_PATIENTS
 from synthorax.datasets.store import SPLITS, Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
@@ -42,11 +43,12 @@ from synthorax.tasks.segmentation import Segmentation
 from synthorax.tasks.training import augmentation, train_task
 from synthorax.training.system import Batches
 
-LEAST_PATIENTS = 4
-"""Fewest patients of each class in each split; with fewer, there is no interval."""
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
 """Names of the splits in sentences."""
-MORE_PATIENTS = "prepare more patients, or divide them otherwise, as with --split 0.4,0.3,0.3"
+MORE_PATIENTS = (
+    "prepare more patients, or divide them otherwise, as with --split 0.4,0.3,0.3; models that were trained on this "
+    "store must then be trained again"
+)
 """What to do about a split with too few patients, for errors."""
 NUMBERS = {0: "no", 1: "one"}
 """Numbers of patients that are written in words."""

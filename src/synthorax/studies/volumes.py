@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.datasets.chest_grid import ChestRegion
+from synthorax.datasets.splits import LEAST_PATIENTS
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import Statistic, difference
 from synthorax.metrics.classification import Confusion, choose_threshold, confusion_of
@@ -24,7 +25,7 @@ from synthorax.studies.chest_sets import INJECTED, KEPT, SIZES_STUDIED_MM, Chest
 from synthorax.studies.chest_training import ChestArm, ChestSplits, chest_scores
 from synthorax.studies.edit_traces import Bias, bias_of
 from synthorax.studies.results import Arm, Interval, Test
-from synthorax.studies.trials import LEAST_PATIENTS, Scores, Study, compared_over_seeds, defined, over_seeds
+from synthorax.studies.trials import Scores, Study, compared_over_seeds, defined, over_seeds
 from synthorax.tasks.config import TaskConfig
 
 REAL_ONLY, AUGMENTED, SHAM_ARM = "real only", "plain augmentation", "real only, sham edits"
