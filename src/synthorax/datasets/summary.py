@@ -19,7 +19,7 @@ NODULE_LEFT_OUT = re.compile(r"(a nodule is|nodule .+?) left out: (?!its row rep
 """Start of a note on a nodule that a source has and its case lacks."""
 MOST_STRUCTURES_SHOWN = 20
 """Most structures that the summary names; `info` names all."""
-KNOWN: Mapping[Annotated, str] = {
+ANNOTATED_WORDS: Mapping[Annotated, str] = {
     "all": "every nodule is known (all)",
     "some": "some nodules are known (some)",
     "none-known": "not known whether there are nodules, so not used as healthy (none-known)",
@@ -100,7 +100,7 @@ def summary_lines(store: Store) -> list[str]:
         )
     counts = annotation_counts(store)
     if counts["all"] < len(store):
-        known = [f"{quantity(counts[name], 'scan')}: {what}" for name, what in KNOWN.items() if counts[name]]
+        known = [f"{quantity(counts[name], 'scan')}: {what}" for name, what in ANNOTATED_WORDS.items() if counts[name]]
         may_state = store.source.get("kind") in OF_ONES_OWN and "annotated" not in store.source
         advice = "; if your tables and masks have every nodule, add --annotated all --overwrite" * may_state
         made.append(". ".join(known) + advice)
