@@ -1,5 +1,6 @@
 """From users' files to a store, from the store to patches, and to other tools."""
 
+import csv
 import json
 import os
 import shutil
@@ -655,6 +656,17 @@ def test_a_killed_preparation_goes_on_to_the_same_bytes(folder, tmp_path):
         subprocess.run([*command, "--out", str(tmp_path / "killed")], check=False, capture_output=True).returncode == 0
     )
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_info_lists_the_cases_of_a_store_with_their_splits(folder, tmp_path, capsys):
+    store = api.prepare("patches", folder, tmp_path / "store", workers=1)
+    assert main(["info", str(tmp_path / "store"), "--cases"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(row["case"], row["patient"]) for row in rows] == [(case.case_id, case.patient_id) for case in store.cases]
+    assert all(row["patient"] in store.splits[row["split"]] for row in rows)
+    assert sum(int(row["nodules"]) for row in rows) == sum(len(case.nodules) for case in store.cases)
+    assert main(["info", str(folder), "--cases"]) == 2
+    assert main(["info", str(tmp_path / "store"), "--cases", "--check"]) == 2
 
 
 def test_info_tells_what_anything_holds(folder, tmp_path, capsys):

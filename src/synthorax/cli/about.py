@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from csv import DictWriter
+from io import StringIO
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,7 @@ def info(
     *,
     check: bool = False,
     draw: Path | None = None,
+    cases: bool = False,
     json: Json = False,
 ) -> None:
     """Show what a store, run folder, result, scan, folder of scans, mask, table or array holds, or a model's card.
@@ -40,9 +43,16 @@ def info(
         Read every file of a store and compare its hash with the recorded one.
     draw
         PNG file to write, with slices of a store's CT beside its label maps of tissues.
+    cases
+        Print the cases of a store as CSV instead: case, patient, split and number of nodules.
     json
         Print JSON.
     """
+    if cases:
+        if check or draw is not None:
+            raise InputError("--cases", "--check or --draw beside it", "one of them at a time")
+        _print_cases(path, json)
+        return
     found = api.info(path, check=check, draw=draw)
     if json:
         print(dumps(found, indent=1))
@@ -50,6 +60,28 @@ def info(
         say(found["card"], end="")
     else:
         _print(found)
+
+
+def _print_cases(path: Path, json: bool) -> None:
+    """Print the cases of a store, as CSV or JSON."""
+    store = api.open_store(path)
+    rows = [
+        {
+            "case": case.case_id,
+            "patient": case.patient_id,
+            "split": store.split_of(case.patient_id),
+            "nodules": len(case.nodules),
+        }
+        for case in store.cases
+    ]
+    if json:
+        print(dumps(rows, indent=1))
+        return
+    text = StringIO()
+    writer = DictWriter(text, ["case", "patient", "split", "nodules"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    say(text.getvalue(), end="")
 
 
 VERBS_OF_ROLES: dict[Role, tuple[str, ...]] = {
