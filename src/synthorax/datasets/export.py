@@ -103,8 +103,9 @@ def _with_every_nodule_known(items: Sequence[Item], unknown: str, report: Report
             report.notes.append(f"{reason}: {few(found)}; they are included, and unmarked nodules become background")
         elif found:
             report.notes.append(
-                f"left out, because {reason}: {few(found)}. If all are known, run `prepare` again with --annotated all"
-                " --overwrite; `export --unknown include` writes them with unmarked nodules as background" + injected
+                f"left out, because {reason}: {few(found)}. If masks and tables mark every nodule, "
+                "run `prepare` again with --annotated all --overwrite; `export --unknown include` "
+                "writes them with unmarked nodules as background" + injected
             )
     return [item for item in items if unknown == "include" or item.annotated == "all"]
 
