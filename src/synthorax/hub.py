@@ -113,11 +113,9 @@ def find(
     if maker is None or maker.roles.isdisjoint(roles):
         found = " and ".join(sorted(maker.roles)) if maker else "makes no voxels"
         named = what.system.name if isinstance(what, Model) else getattr(maker, "name", "maker")
-        own = maker.roles if maker else ()
-        expected = (
-            f"one that {' or '.join(roles)}: {who(roles)}{uses(what if isinstance(what, str | Path) else named, own)}"
-        )
-        raise InputError(what if isinstance(what, str | Path) else named, f"a system that {found}", expected)
+        subject = what if isinstance(what, str | Path) else named
+        used = uses(subject, maker.roles if maker else ())
+        raise InputError(subject, f"a system that {found}", f"one that {' or '.join(roles)}: {who(roles)}{used}")
     return maker
 
 
@@ -208,19 +206,19 @@ def uses(name: str | Path, roles: Collection[str] | None = None) -> str:
         name: name or run folder of the model or system.
         roles: its roles; None to look them up, which gives an empty text if there is no such model or system.
     """
-    argument = who_has_it = str(name)
+    argument = subject = str(name)
     entry = registry().entries.get(argument)
     if entry is not None and argument not in bundled() and not Path(name).exists():
         roles = entry.roles
         if entry.is_trained:  # no weights of it are bundled
-            argument, who_has_it = "RUN", f"a run folder of {name}"
+            argument, subject = "RUN", f"a run folder of {name}"
     elif roles is None:
         try:
             roles = system_of(name).roles
         except InputError:
             return ""
     commands = dict.fromkeys(text.format(argument) for role, text in USED_BY.items() if role in (roles or ()))
-    return f"; {who_has_it} is used by {' and '.join(commands)}" if commands else ""
+    return f"; {subject} is used by {' and '.join(commands)}" if commands else ""
 
 
 def takes_outlines(maker: Maker) -> bool:
