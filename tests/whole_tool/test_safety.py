@@ -20,7 +20,7 @@ import pytest
 from synthorax import api, errors
 from synthorax.datasets import prepare as prepare_module
 from synthorax.datasets.store import Store
-from synthorax.errors import ElsewhereError, InputError, OutputError, Stopped, SynthoraxError, TrainingError
+from synthorax.errors import ElsewhereError, InputError, OutputError, Stopped, SynthoraxError, TrainingError, VoxelError
 from synthorax.io import atomic, locks
 from synthorax.io.atomic import MARK, atomic_file, atomic_folder, claiming, new_file, working_in
 from synthorax.io.images import write_image
@@ -292,6 +292,7 @@ def test_long_names_are_written_too(tmp_path):
 
 ERRORS = [
     InputError(Path("scan.nii"), "nothing", "a scan"),
+    VoxelError("toy", "NaN or infinite HU", "-32768 to 32767 HU", 2),
     OutputError(Path("out"), "no space left on device"),
     TrainingError("a collapse"),
     SynthoraxError("text"),
