@@ -249,6 +249,20 @@ def test_an_erasure_without_a_place_removes_the_nodules_of_the_folder(once, kind
         sx.erase(file_of(tmp_path / "erased", "scan"), LungFiller())
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_erasure_of_a_place_names_the_nodules_that_stay_without_a_mask(once, kind, tmp_path):
+    scan = once["dicom"] if kind == "dicom" else file_of(once["image"], "scan")
+    first, second = (
+        [float(row[f"center_{axis}_mm"]) for axis in "xyz"] for row in read_table(once[kind] / "nodules.csv")
+    )
+    made = sx.erase(scan, LungFiller(), at_mm=first, diameter_mm=20)
+    (note,) = [note for note in made.notes if "stays in the scan, and the result has no mask of it" in note]
+    named = [float(part) for part in note.split(" at ")[1].split(" mm")[0].split(",")]
+    assert np.linalg.norm(np.subtract(named, second)) < 2
+    both = sx.erase(scan, LungFiller(), at_mm=[first, second], diameter_mm=20)
+    assert not any("in the scan, and the result" in note for note in both.notes)
+
+
 # The marks of LIDC-IDRI's readers
 
 

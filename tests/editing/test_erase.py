@@ -276,7 +276,7 @@ def test_the_verb_takes_out_the_nodules_of_some_labels(ill, tmp_path, capsys):
         assert f"--labels: found '{wrong}'; expected labels of the mask" in capsys.readouterr().err
     assert main([*command, "--labels", "2"]) == 0
     said = capsys.readouterr()
-    assert "1 nodules removed" in said.out
+    assert "1 nodule removed" in said.out
     assert "nodules 1 stay in the scan" in said.err
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert len(manifest["erased"]) == 1

@@ -212,7 +212,9 @@ def erase(
     source = as_patients(read_scan_given(scan, series, force), patient, keep_identity)
     balls = zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)
     places = [*(Unwanted(Ball(*one)) for one in balls), *planned]
-    known = KnownNodules() if places and labels is None else known_nodules(source, labels)
+    known = known_nodules(source, labels)
+    if places and labels is None:
+        known = KnownNodules(notes=known.notes_of_erasure([one.place for one in places]))
     for nodule in known.without:
         number = int(nodule.nodule_id) if nodule.nodule_id.isdecimal() else 0
         places.append(Unwanted(ball_of(nodule), label=number))

@@ -127,8 +127,10 @@ class _Erase(FolderEdit):
             raise InputError("nodules", "none known", "a nodules.csv of the folder, a DICOM mask, or --plan")
         seed = derive(self.seed, case.name)
         made = erase_scan(scan, places, method, seed, labels, force=bool(self.about["force"]))
-        own = {} if self.places is None else {"plan": [_recorded_ball(one.place) for one in places]}
-        edited = replace(made.noting([*notes, *known.notes]), about={**self.about, **own})
+        balls = [] if self.places is None else [one.place for one in places]
+        own = {} if self.places is None else {"plan": [_recorded_ball(ball) for ball in balls]}
+        told = known.notes if self.places is None else known.notes_of_erasure(balls)
+        edited = replace(made.noting([*notes, *told]), about={**self.about, **own})
         edited = earlier_edits(scan).before(edited, seed)
         write_one(self.out / case.case_id, edited, seed, scan, **self.where(case))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import dist
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,24 @@ class KnownNodules:
         which, them = ("nodules", "them") if len(self.without) > 1 else ("a nodule", "it")
         known = f"{which} of the scan without a mask, at {places} mm"
         return (*self.notes, f"{known}: new nodules may overlap {them}, and mask and table of the result lack {them}")
+
+    def notes_of_erasure(self, places: Sequence[Ball]) -> tuple[str, ...]:
+        """Return the notes, and one on the nodules that stay in the scan, because none of the places has their centre.
+
+        Args:
+            places: the places to erase.
+        """
+        from synthorax.editing.erase import unwanted_of
+        from synthorax.geometry import orient
+
+        marked = [] if self.labels is None else unwanted_of(orient(self.labels, "LPS"))
+        centers = [*(one.place.center_mm for one in marked), *(nodule.center_mm for nodule in self.without)]
+        left = [at for at in centers if all(2 * dist(at, ball.center_mm) > ball.diameter_mm for ball in places)]
+        if not left:
+            return self.notes
+        where = "; ".join(", ".join(f"{c:.1f}" for c in at) for at in left)
+        which, verb, them = (f"{len(left)} nodules", "stay", "them") if len(left) > 1 else ("a nodule", "stays", "it")
+        return (*self.notes, f"{which} at {where} mm {verb} in the scan, and the result has no mask of {them}")
 
 
 def known_nodules(scan: Scan, labels: str | Path | Volume | None, within: Path | None = None) -> KnownNodules:

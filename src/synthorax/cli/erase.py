@@ -139,5 +139,6 @@ def erase(
     if json:
         print(dumps([nodule.row() for nodule in made.nodules]))
     else:
-        say(f"{out}: {len(made.nodules)} nodules removed; scan, region, picture and manifest")
+        n = len(made.nodules)
+        say(f"{out}: {n} nodule{'s' * (n != 1)} removed; scan, region, picture and manifest")
     return 0
