@@ -292,12 +292,12 @@ def test_long_names_are_written_too(tmp_path):
 
 ERRORS = [
     InputError(Path("scan.nii"), "nothing", "a scan"),
-    VoxelError("toy", "NaN or infinite HU", "-32768 to 32767 HU", 2),
     OutputError(Path("out"), "no space left on device"),
     TrainingError("a collapse"),
     SynthoraxError("text"),
     Stopped(signal.SIGTERM, "after step 3"),
     ElsewhereError("OddError: 1 2"),
+    VoxelError("toy", "NaN or infinite HU", "-32768 to 32767 HU", 2),
 ]
 
 
