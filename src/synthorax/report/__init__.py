@@ -19,7 +19,8 @@ def write_page(path: Path, template: str, **content: Any) -> None:
 
     Args:
         path: HTML file to write.
-        template: file name in `report/templates`. `{{ figure | picture("what it shows") }}` in it embeds a figure.
+        template: file name in `report/templates`. `{{ figure | picture("what it shows") }}` in it embeds a figure,
+            `{{ p | chance }}` is a p value.
         content: values by their names in the template.
 
     Raises:
@@ -32,10 +33,17 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["picture"] = _picture
+    environment.filters |= {"picture": _picture, "chance": _chance}
     page = environment.get_template(template).render(**content)
     with atomic_file(path) as file:
         file.write_text(page, encoding="utf-8")
+
+
+def _chance(p: float | None) -> str:
+    """Return a p value with four decimals; empty for None."""
+    if p is None:
+        return ""
+    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
 def _picture(figure: Figure, text: str) -> Markup:
