@@ -56,12 +56,13 @@ def study_false_alarms(
     check_study_folder(out)
     study = Study(store, out / TRAININGS, range(seed, seed + trainings), device)
     outcome = false_alarm_study(study, chests, config, injectors, erasers)
+    answer = alarms_answer(outcome)
     write_results(
         out / "results.json",
         "false-alarms",
         {"fingerprint": store.fingerprint, "source": store.source, "chests": chests.fingerprint},
         outcome.arms,
-        answer=alarms_answer(outcome),
+        answer=answer,
         counts=outcome.counts,
         notes=outcome.notes,
         models=outcome.models,
@@ -74,7 +75,7 @@ def study_false_alarms(
     write_page(
         page,
         "study_false_alarms.html",
-        answer=alarms_answer(outcome),
+        answer=answer,
         outcome=outcome,
         figures=FIGURES,
         alarms=ALARMS,

@@ -63,12 +63,13 @@ def study_malignancy(
     check_study_folder(out)
     study = Study(store, out / TRAININGS, range(seed, seed + trainings), device)
     outcome = malignancy_study(study, config, makers, arms=arms, ratios=ratios, rule=rule)
+    answer = malignancy_answer(outcome)
     write_results(
         out / "results.json",
         "malignancy",
         {"fingerprint": store.fingerprint, "source": store.source},
         outcome.arms,
-        answer=malignancy_answer(outcome),
+        answer=answer,
         tests=[asdict(test) for test in outcome.tests],
         smallest_difference=outcome.smallest,
         counts=outcome.counts,
@@ -85,7 +86,7 @@ def study_malignancy(
         page,
         "study_malignancy.html",
         outcome=outcome,
-        answer=malignancy_answer(outcome),
+        answer=answer,
         columns=list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics)),
         paper_counts=dict(zip(outcome.counts, PAPER_COUNTS.values(), strict=True)),
         picture_of_tests=malignancy_differences(outcome),

@@ -140,12 +140,13 @@ def study_shapes(
     system = study.train(plan, 0)
     base = study.base_acceptance()
     classified = _classify(study, system)
+    answer = whether_shapes_are_new(main)
     write_results(
         out / "results.json",
         "shapes",
         {"fingerprint": kept.fingerprint, "nodules": len(kept), "not_measurable": n_left_out},
         [*arms, *(arm for group in compared.values() for arm in group)],
-        answer=whether_shapes_are_new(main),
+        answer=answer,
         config=config.model_dump(mode="json"),
         samples={"main": samples, "compared": compared_samples},
         splits={"train": kept.patient_ids},
@@ -162,7 +163,7 @@ def study_shapes(
     write_page(
         page,
         "study_shapes.html",
-        answer=whether_shapes_are_new(main),
+        answer=answer,
         main=main,
         raw=raw,
         compared=compared,

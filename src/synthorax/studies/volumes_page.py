@@ -282,12 +282,13 @@ def _write(
             "drawn": outcome.drawn,
             "bias": asdict(outcome.bias),
         }
+    answer = chests_answer(report, named)
     write_results(
         out / "results.json",
         "volumes",
         {"fingerprint": store.fingerprint, "source": store.source},
         [] if outcome is None else outcome.arms,
-        answer=chests_answer(report, named),
+        answer=answer,
         **found,
         distances={name: asdict(each) for name, each in report.distances.items()},
         checks={name: asdict(each) for name, each in report.checks.items()},
@@ -302,7 +303,7 @@ def _write(
     write_page(
         out / "index.html",
         "study_volumes.html",
-        answer=chests_answer(report, named),
+        answer=answer,
         report=report,
         outcome=outcome,
         columns=[] if outcome is None else list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics)),
