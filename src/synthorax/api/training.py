@@ -14,14 +14,14 @@ from synthorax.errors import InputError
 from synthorax.registry import OWN, registry
 from synthorax.screen import warn
 
-COUNTED = {"shapes": "nodules", "patches": "patches"}
-"""Numbers in a run's `data.json` that are told after training, and what they count."""
-
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
     from synthorax.datasets.store import Store
     from synthorax.hub import Model
     from synthorax.training.loop import FitOutcome
+
+COUNTED = {"shapes": "nodules", "patches": "patches"}
+"""Numbers in a run's `data.json` that are told after training, and what they count."""
 
 
 def train(
@@ -115,8 +115,7 @@ def train(
     fabric = make_fabric(device, devices, nodes, getattr(config, "precision", "32"))
     launch(fabric)
     with together(fabric), working_in(Path(out)) if fabric.is_global_zero else nullcontext():
-        if entry.data == "store":
-            store_given(cast("str | Path | Store", data))
+        store = store_given(cast("str | Path | Store", data)) if entry.data == "store" else None
         on_cpu = fabric.is_global_zero and fabric.device.type == "cpu"
         if on_cpu and (told := note_on_cpu(entry, preset, getattr(config, "steps", 0))):
             warn(told)  # before data are read, which may take minutes
@@ -128,8 +127,7 @@ def train(
         settled["config"] = config
         # A system of another package may not record the patients from whom its synthetic training cases were made.
         about = dict(training.data)
-        if entry.data == "store":
-            store = store_given(cast("str | Path | Store", data))
+        if store is not None:
             about = training_data(store) | about
             settled[ON_DATA] = f"the store {store.path.resolve().name}"
         if first is not None:
