@@ -594,21 +594,18 @@ def _without_false_labels(part: Samples) -> Samples:
 def _checked_parts(maker: Generator, parts: Iterable[Samples], n: int, is_whole: bool) -> Iterator[Samples]:
     """Yield the parts of `n` requested samples, of which a selection, and options that select, may leave some out."""
     made, following = 0, 0
-    parts = iter(parts)
-    while True:
-        try:
-            part = next(parts, None)
-        except VoxelError as error:
-            which = f"of sample {following + error.row}" if is_whole else "of a sample"
-            raise InputError(maker.name, f"{error.args[1]} {which}", error.args[2]) from error
-        if part is None:
-            break
-        _check_part(maker, part)
-        index = part.index.tolist()
-        if index != sorted(set(index)) or (index and not following <= index[0] <= index[-1] < n):
-            raise InputError(maker.name, f"samples of numbers {index[:3]} of {n}", "rising numbers from 0, each once")
-        made, following = made + len(part), index[-1] + 1 if index else following
-        yield part
+    try:
+        for part in parts:
+            _check_part(maker, part)
+            index = part.index.tolist()
+            if index != sorted(set(index)) or (index and not following <= index[0] <= index[-1] < n):
+                found = f"samples of numbers {index[:3]} of {n}"
+                raise InputError(maker.name, found, "rising numbers from 0, each once")
+            made, following = made + len(part), index[-1] + 1 if index else following
+            yield part
+    except VoxelError as error:
+        which = f"of sample {following + error.row}" if is_whole else "of a sample"
+        raise InputError(maker.name, f"{error.args[1]} {which}", error.args[2]) from error
     if is_whole and made != n:
         raise InputError(maker.name, f"{made} samples", f"{n}, as requested")
 
