@@ -34,3 +34,8 @@ def say(text: object, *, error: bool = False, end: str = "\n") -> None:
 def warn(note: object) -> None:
     """Print a warning on standard error."""
     say(f"synthorax: warning: {note}", error=True)
+
+
+def quantity(n: int, noun: str) -> str:
+    """Return a number with its noun in the singular or plural."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

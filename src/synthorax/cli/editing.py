@@ -25,7 +25,7 @@ from synthorax.io.scans import Scan, read_scan
 from synthorax.io.walk import listed
 from synthorax.makers import Options, Role, meanings
 from synthorax.provenance import MANIFEST
-from synthorax.screen import say, warn
+from synthorax.screen import quantity, say, warn
 
 Several = Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True, group=NODULE_FLAGS)]
 """Places of nodules, an option that may be repeated; negative numbers are allowed."""
@@ -201,10 +201,6 @@ def tell_folder(made: EditedFolder, json: bool, what: str = "scan") -> int:
     if json:
         print(dumps(read_mapping(made.out / MANIFEST), indent=1))
     else:
-        failed = f"; {_counted(len(made.failed), what)} failed, see the warnings" if made.failed else ""
-        say(f"{made.out}: {_counted(len(made.cases), what)}, {_counted(made.nodules, 'nodule')}{failed}")
+        failed = f"; {quantity(len(made.failed), what)} failed, see the warnings" if made.failed else ""
+        say(f"{made.out}: {quantity(len(made.cases), what)}, {quantity(made.nodules, 'nodule')}{failed}")
     return 0
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

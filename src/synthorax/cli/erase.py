@@ -27,7 +27,7 @@ from synthorax.cli.options import (
 from synthorax.errors import MISSING_ARGUMENT, InputError
 from synthorax.hub import default
 from synthorax.makers import Options
-from synthorax.screen import say, warn
+from synthorax.screen import quantity, say, warn
 
 LABELS = "labels of the mask or numbers of the table's rows, from 1, as in 2,3"
 """What `--labels` takes, for errors."""
@@ -139,6 +139,5 @@ def erase(
     if json:
         print(dumps([nodule.row() for nodule in made.nodules]))
     else:
-        n = len(made.nodules)
-        say(f"{out}: {n} nodule{'s' * (n != 1)} removed; scan, region, picture and manifest")
+        say(f"{out}: {quantity(len(made.nodules), 'nodule')} removed; scan, region, picture and manifest")
     return 0

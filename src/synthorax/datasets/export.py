@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.progress import track
 
 from synthorax.datasets import monai, nnunet
-from synthorax.datasets.export_items import Item, Report, few, quantity
+from synthorax.datasets.export_items import Item, Report, few
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_folder
 from synthorax.nodule import Nodule
+from synthorax.screen import quantity
 
 ExportLayout = Literal["nnunet", "monai"]
 Unknown = Literal["leave-out", "include"]

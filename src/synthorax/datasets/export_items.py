@@ -24,6 +24,7 @@ from synthorax.io.mappings import read_mapping
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.provenance import MANIFEST
 from synthorax.region import Region
+from synthorax.screen import quantity
 from synthorax.volume import Volume
 
 UNFIT_CHARACTERS = re.compile(r'[\x00-\x1f\x7f/\\\\:*?"<>|]')
@@ -273,11 +274,6 @@ def ball(grid: Volume, nodule: Nodule, case: str) -> Region:
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file with an indent of one."""
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def quantity(n: int, noun: str) -> str:
-    """Return a number with its noun in the singular or plural."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def few(names: Sequence[str]) -> str:

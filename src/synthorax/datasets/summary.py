@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 
 from synthorax.datasets.case import ANNOTATED, SPLITS, Annotated
-from synthorax.datasets.export_items import quantity
 from synthorax.datasets.lineage import leaks_in_training
 from synthorax.datasets.mask_files import NOT_TAKEN
 from synthorax.datasets.splits import LEAST_PATIENTS
 from synthorax.datasets.store import Store
+from synthorax.screen import quantity
 
 MOST_LINES = 10
 """Most lines about cases, and about files; `info` shows all."""
