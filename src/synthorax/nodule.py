@@ -277,3 +277,12 @@ def malignancy_of(nodule: Nodule, rule: MalignancyRule = "median") -> int | None
     if rule == "median":
         return int(median(known) >= MALIGNANT_FROM)
     return int(2 * sum(rating >= MALIGNANT_FROM for rating in known) > len(known))
+
+
+def place_text(center_mm: Sequence[float]) -> str:
+    """Return world coordinates (x, y, z) as text, to a tenth of a millimetre.
+
+    >>> place_text((70.04, -2.0, 2.25))
+    '70.0, -2.0, 2.2'
+    """
+    return ", ".join(f"{c:.1f}" for c in center_mm)

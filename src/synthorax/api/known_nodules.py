@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from synthorax.api.edit_requests import labels_given
 from synthorax.errors import InputError
+from synthorax.nodule import place_text
 
 if TYPE_CHECKING:
     from synthorax.anatomy.placement import Ball
@@ -46,7 +47,7 @@ class KnownNodules:
         """Return the notes, and one on the nodules without a mask, which an injection cannot keep."""
         if not self.without:
             return self.notes
-        places = "; ".join(", ".join(f"{c:.1f}" for c in nodule.center_mm) for nodule in self.without)
+        places = "; ".join(place_text(nodule.center_mm) for nodule in self.without)
         which, them = ("nodules", "them") if len(self.without) > 1 else ("a nodule", "it")
         known = f"{which} of the scan without a mask, at {places} mm"
         return (*self.notes, f"{known}: new nodules may overlap {them}, and mask and table of the result lack {them}")
@@ -65,7 +66,7 @@ class KnownNodules:
         left = [at for at in centers if all(2 * dist(at, ball.center_mm) > ball.diameter_mm for ball in places)]
         if not left:
             return self.notes
-        where = "; ".join(", ".join(f"{c:.1f}" for c in at) for at in left)
+        where = "; ".join(map(place_text, left))
         which, verb, them = (f"{len(left)} nodules", "stay", "them") if len(left) > 1 else ("a nodule", "stays", "it")
         return (*self.notes, f"{which} at {where} mm {verb} in the scan, and the result has no mask of {them}")
 

@@ -15,7 +15,7 @@ from synthorax.editing.visibility import DENSER_HU, above_lung_hu, dense_around,
 from synthorax.editing.window import cut
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Method, fill
-from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.nodule import Nodule, NoduleAttributes, place_text
 from synthorax.region import Region, regions_of
 from synthorax.seeding import derive
 from synthorax.volume import Volume
@@ -127,7 +127,7 @@ def _doubt(ct: Volume, place: Ball, force: bool) -> str:
     check_in_scan(ct, place.center_mm)
     if may_hold_nodule(ct, place.center_mm, place.diameter_mm):
         return ""
-    where = ", ".join(f"{c:.1f}" for c in place.center_mm)
+    where = place_text(place.center_mm)
     found = f"({where}) mm, where nothing of {place.diameter_mm:.3g} mm is denser than the lung around it"
     if not force:
         raise InputError("place", found, "the middle of a nodule; or --force")

@@ -18,7 +18,7 @@ from synthorax.errors import InputError
 from synthorax.lineage import joined_lineages
 from synthorax.makers import Edit, Method, fill
 from synthorax.metrics.contrast import Contrast
-from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.nodule import Nodule, NoduleAttributes, place_text
 from synthorax.provenance import patient_key
 from synthorax.region import Region, paint_labels, regions_of
 from synthorax.seeding import derive
@@ -126,7 +126,7 @@ def inject_nodules(
                 raise InputError("diameter", found, "a wider nodule, or another place or seed")
             mask = window.nodule(filled.mask)
             if not mask.any():
-                place = ", ".join(f"{c:.1f}" for c in one.place.center_mm)
+                place = place_text(one.place.center_mm)
                 raise InputError("place", f"({place}) mm, with too little lung around it", "a place in the lungs")
         window.paste(filled.hu, voxels, region)
         own = Region.of(mask).moved(side.start for side in window.at)

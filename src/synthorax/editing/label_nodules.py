@@ -18,7 +18,7 @@ from synthorax.editing.plan import NODULE_DIAMETER_MM, ball_around, check_count_
 from synthorax.editing.window import MASK_WALL_MM
 from synthorax.errors import InputError
 from synthorax.geometry import crop
-from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.nodule import Nodule, NoduleAttributes, place_text
 from synthorax.provenance import patient_key
 from synthorax.region import Region, paint_labels, regions_of
 from synthorax.rendering.renderer import outlined, placed
@@ -284,7 +284,7 @@ def _voxels(labels: Volume, place: Ball, shape: Shape, lungs: Lungs, seed: int) 
     inside = outlined(solid, grid) & lung & (grid.voxels != TissueClass.NODULE)
     inside &= Region((0, 0, 0), np.ones(labels.shape, bool)).within(start, grid.shape)
     if not inside.any():
-        where = ", ".join(f"{c:.1f}" for c in place.center_mm)
+        where = place_text(place.center_mm)
         found = f"a nodule of {place.diameter_mm:.1f} mm at ({where}) mm without a voxel in the lung"
         raise InputError("nodules", found, "a larger diameter, or a label map of smaller voxels")
     share = float((grid.voxels[inside] == TissueClass.OTHER).mean())
