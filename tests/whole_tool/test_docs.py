@@ -15,22 +15,24 @@ from tests.helpers.cubes import ball_in_lung
 from tests.helpers.pages import ROOT, follow
 
 
-def test_every_step_of_the_page_on_own_data_works(tmp_path):
-    (tmp_path / "scans").mkdir()
-    for i, name in enumerate("abc"):
+def write_scans(folder, names):
+    """Write a CT scan with a nodule, and its mask, for each name; return the last one."""
+    folder.mkdir()
+    for i, name in enumerate(names):
         ct, mask = ball_in_lung(seed=i)
-        write_image(tmp_path / "scans" / f"{name}.nii.gz", ct)
-        write_image(tmp_path / "scans" / f"{name}_mask.nii.gz", replace(ct, voxels=mask))
+        write_image(folder / f"{name}.nii.gz", ct)
+        write_image(folder / f"{name}_mask.nii.gz", replace(ct, voxels=mask))
+    return ct
+
+
+def test_every_step_of_the_page_on_own_data_works(tmp_path):
+    write_scans(tmp_path / "scans", "abc")
     follow("own-data.md", tmp_path)
     assert (tmp_path / "Dataset501_Nodules" / "dataset.json").is_file()
 
 
 def test_every_step_of_the_page_on_ones_own_detector_works(tmp_path):
-    (tmp_path / "scans").mkdir()
-    for i, name in enumerate("abc"):
-        ct, mask = ball_in_lung(seed=i)
-        write_image(tmp_path / "scans" / f"{name}.nii.gz", ct)
-        write_image(tmp_path / "scans" / f"{name}_mask.nii.gz", replace(ct, voxels=mask))
+    write_scans(tmp_path / "scans", "abc")
     rows = [{"image": f"{i}.nii.gz", "mask": f"{i}_mask.nii.gz", "patient_id": f"P{i}"} for i in "abc"]
     write_table(tmp_path / "scans" / "nodules.csv", rows)
     follow("your-own-detector.md", tmp_path)
@@ -57,12 +59,8 @@ def test_every_step_of_the_page_on_injection_works_with_trained_systems(tmp_path
 
 def test_every_step_of_the_page_on_exports_works(tmp_path):
     scans = tmp_path / "scans"
-    scans.mkdir()
     names = range(6)
-    for i in names:
-        ct, mask = ball_in_lung(seed=i)
-        write_image(scans / f"{i}.nii.gz", ct)
-        write_image(scans / f"{i}_mask.nii.gz", replace(ct, voxels=mask))
+    ct = write_scans(scans, names)
     middle = dict(zip(CENTER, ct.to_world((np.array(ct.shape) - 1) / 2).tolist(), strict=True))
     write_table(scans / "masks.csv", [{"image": f"{i}.nii.gz", "mask": f"{i}_mask.nii.gz"} for i in names])
     write_table(scans / "points.csv", [{"image": "0.nii.gz", **middle, "diameter_mm": 10}])
