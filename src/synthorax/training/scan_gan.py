@@ -187,22 +187,26 @@ class ScanGan(System):
             return non_saturating_generator_loss(fake)
         return wasserstein_generator_loss(fake)
 
-    def update_critic(
-        self, name: str, score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, step: int
+    def penalised(self, step: int) -> bool:
+        """Return whether the critics' penalty is due at a step."""
+        return bool(self.config.penalty) and step % self.config.penalty_every == 0
+
+    def critic_gradients(
+        self, name: str, score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, *, penalised: bool
     ) -> dict[str, Tensor]:
-        """Update a critic; the penalty has its own backward pass, which halves the memory.
+        """Add up a critic's gradients; the penalty has its own backward pass, which halves the memory.
 
         Args:
             name: name of the critic.
             score: a function of samples that returns the critic's scores.
             real, fake: real and generated samples.
-            step: step of the training, which decides whether the penalty is due.
+            penalised: whether the penalty is due.
 
         Returns:
             The critic's loss and, if it was due, the penalty, by name.
         """
         figures: dict[str, Tensor] = {}
-        if step % self.config.penalty_every == 0 and self.config.penalty:
+        if penalised:
             penalty = r1_penalty(score, real)
             (self.config.penalty * self.config.penalty_every * penalty).backward()
             figures[f"penalty_{name}"] = penalty.detach()
@@ -210,7 +214,6 @@ class ScanGan(System):
             of_real, of_fake = score(real), score(fake)
         loss = self.critic_loss(of_real, of_fake)
         loss.backward()
-        self.update(name)
         return {f"critic_{name}": loss.detach(), **figures}
 
     def diversity(self, real: Tensor, fake: Tensor, other: Tensor) -> dict[str, Tensor]:

@@ -41,6 +41,8 @@ class CtSganConfig(ScanSettings):
         slices: slices of each slab that the critic of slices sees (N).
         slice_widths: channels of the critic of slices from its finest grid to its coarsest; each grid has half the
             pixels along each axis of the one before.
+        cuda_graphs: record the updates as CUDA graphs and replay them, which is faster for small networks; has no
+            effect without a GPU.
         slab_widths: channels of the critic of slabs; each convolution halves the pixels along y and x, not the number
             of slices.
     """
@@ -61,6 +63,7 @@ class CtSganConfig(ScanSettings):
         default=(64, 128, 256, 512, 1024, 1024), min_length=2, max_length=MOST_LEVELS
     )
     slab_widths: tuple[PositiveInt, ...] = Field(default=(64, 128, 256, 512), min_length=1, max_length=MOST_LEVELS)
+    cuda_graphs: bool = False
 
     @property
     def finest(self) -> tuple[int, int]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -17,11 +19,14 @@ from synthorax.nn.modes import frozen
 from synthorax.seeding import derive, generator
 from synthorax.systems.ct_sgan.config import CtSganConfig, CtSganOptions
 from synthorax.systems.ct_sgan.networks import LatentPath, SlabCritic, SliceCritic, SliceGenerator
+from synthorax.training.replay import Replayed
 from synthorax.training.scan_config import ScanOptions
 from synthorax.training.scan_gan import GENERATOR, ScanFacts, ScanGan, ScanRequest
 
 SLICES, SLABS = "slices", "slabs"
 """Names of the critics."""
+CRITICS = (SLABS, SLICES)
+"""All critics, in the order of their updates."""
 SCAN_SLICES_AT_ONCE = 4
 """Slices in one batch of sampling, which sets its memory; the last batch is padded to this size."""
 
@@ -52,6 +57,16 @@ class CtSgan(ScanGan):
         model.load_weights(weights)
         return model
 
+    def prepare_training(self, fabric: Fabric) -> None:
+        super().prepare_training(fabric)
+        critics = [parameter for name in CRITICS for parameter in self.networks[name].parameters()]
+        graphs = self.config.cuda_graphs
+        self._of_critics = {
+            penalised: Replayed(partial(self._of_both_critics, penalised=penalised), critics, enabled=graphs)
+            for penalised in (False, True)
+        }
+        self._of_generator = Replayed(self._generator_gradients, self.networks[GENERATOR].parameters(), enabled=graphs)
+
     def training_step(self, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
         """Update each critic, then the generator; all see the same positions in the scans.
 
@@ -59,30 +74,65 @@ class CtSgan(ScanGan):
             batch: a batch of `Chests.batch`.
             step: step of the training.
         """
-        config = self.config
         self.set_rates(step)
         start, chosen = batch["start"], batch["chosen"]
-        condition, position = self.condition(batch["index"]), self._position(start, chosen)
-        condition_of_slices = condition.repeat_interleave(config.slices, 0)
-        real = batch["slab"][:, None, 1:-1], slices_of(batch["slab"], chosen, config.channels)
+        given = {
+            "start": start,
+            "chosen": chosen,
+            "condition": self.condition(batch["index"]),
+            "position": self._position(start, chosen),
+        }
+        real = {"slab": batch["slab"], **given, **self._drawn("critics", step, len(start))}
+        figures = self._of_critics[self.penalised(step)](real)
+        for name in CRITICS:
+            self.update(name)
+        found = self._of_generator({**given, **self._drawn("generator", step, len(start))})
+        self.update(GENERATOR)
+        fakes = figures.pop("fake"), found.pop("fake")
+        return {**figures, **found, **self.diversity(batch["slab"][:, None, 1:-1], *fakes)}
+
+    def _of_both_critics(self, batch: Mapping[str, Tensor], *, penalised: bool) -> dict[str, Tensor]:
+        """Add up the gradients of both critics.
+
+        Args:
+            batch: slab [b, d + 2, y, x], start [b], chosen [b, n], condition [b, k], position [b * n], and the noise of
+                `_drawn`.
+            penalised: whether the penalty is due.
+
+        Returns:
+            Losses by name, and `fake`, the middle channels of the generated slabs [b, 1, d, y, x].
+        """
+        slab, chosen, condition = batch["slab"], batch["chosen"], batch["condition"]
+        of_slices = batch["position"], condition.repeat_interleave(self.config.slices, 0)
+        real = slab[:, None, 1:-1], slices_of(slab, chosen, self.config.channels)
         with torch.no_grad(), self.autocast():
-            made = self._made("critics", step, start, condition)
+            made = self._made(batch)
         fake = self._shown(made, chosen)
         slabs, slices = cast(SlabCritic, self.networks[SLABS]), cast(SliceCritic, self.networks[SLICES])
-        figures = self.update_critic(SLABS, lambda x: slabs(x, condition), real[0], fake[0], step)
-        figures |= self.update_critic(
-            SLICES, lambda x: slices(x, position, condition_of_slices), real[1], fake[1], step
-        )
+        figures = self.critic_gradients(SLABS, lambda x: slabs(x, condition), real[0], fake[0], penalised=penalised)
+        figures |= self.critic_gradients(SLICES, lambda x: slices(x, *of_slices), real[1], fake[1], penalised=penalised)
+        return {**figures, "fake": fake[0]}
+
+    def _generator_gradients(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute the gradients of the generator.
+
+        Args:
+            batch: start [b], chosen [b, n], condition [b, k], position [b * n], and the noise of `_drawn`.
+
+        Returns:
+            The loss, and `fake`, the middle channels of the generated slabs [b, 1, d, y, x].
+        """
+        condition = batch["condition"]
+        of_slices = batch["position"], condition.repeat_interleave(self.config.slices, 0)
+        slabs, slices = cast(SlabCritic, self.networks[SLABS]), cast(SliceCritic, self.networks[SLICES])
         with frozen(slabs, slices):
             with self.autocast():
-                again = self._made("generator", step, start, condition)
-                own = self._shown(again, chosen)
-                of_slab, of_slices = slabs(own[0], condition), slices(own[1], position, condition_of_slices)
+                fake = self._shown(self._made(batch), batch["chosen"])
+                of_slab, of_slice = slabs(fake[0], condition), slices(fake[1], *of_slices)
             loss = self.generator_loss(of_slab)
-            loss = loss + config.slices * self.generator_loss(of_slices)  # the sum of equation 2
+            loss = loss + self.config.slices * self.generator_loss(of_slice)  # the sum of equation 2
             loss.backward()
-        self.update(GENERATOR)
-        return {**figures, "generator": loss.detach(), **self.diversity(real[0], fake[0], own[0].detach())}
+        return {"generator": loss.detach(), "fake": fake[0].detach()}
 
     def _position(self, start: Int[Tensor, " b"], chosen: Int[Tensor, "b n"]) -> Float[Tensor, " m"]:
         """Return the position, from 0 to 1, of each chosen slice among the slices that have two neighbours.
@@ -93,30 +143,40 @@ class CtSgan(ScanGan):
         """
         return ((start[:, None] - 1 + chosen).flatten() / (self.config.path - 1)).float()
 
-    def _made(
-        self, kind: str, step: int, start: Int[Tensor, " b"], condition: Float[Tensor, "b k"]
-    ) -> Float[Tensor, "b d c y x"]:
-        """Generate the slices of one slab of each of `b` scans.
+    def _drawn(self, kind: str, step: int, scans: int) -> dict[str, Tensor]:
+        """Return the noise of a slab of each of `b` scans.
 
         Args:
             kind: name of the random stream.
             step: step of the training.
-            start: index in its scan of the first slice of each slab, from 1.
-            condition: condition vectors.
+            scans: number of scans of this process, `b`.
+
+        Returns:
+            noise [b, p, s] of each slice of the whole scans, state [b, 4 h] of the LSTM, patient [b, n] and, if
+            configured, grain [b, d + 2, g, v, u] of the slab's slices with one more before and one after.
         """
-        config, n = self.config, len(start) * self.share.world
+        config, n = self.config, scans * self.share.world
         noise = self.drawn(f"{kind} slices", step, n, config.path, config.slice_noise)
         drawn = self.drawn(f"{kind} patient", step, n, 4 * config.hidden + config.patient_noise)
-        state, patient = drawn[:, : 4 * config.hidden], drawn[:, 4 * config.hidden :]
+        found = {"noise": noise, "state": drawn[:, : 4 * config.hidden], "patient": drawn[:, 4 * config.hidden :]}
+        if config.grain:
+            found["grain"] = self.drawn(f"{kind} grain", step, n, config.slab + 2, config.grain, *config.finest)
+        return found
+
+    def _made(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "b d c y x"]:
+        """Generate the slices of one slab of each of `b` scans.
+
+        Args:
+            batch: start [b], index in its scan of the first slice of each slab, from 1; condition [b, k]; and the noise
+                of `_drawn`.
+        """
+        config, start = self.config, batch["start"]
         made = cast(nn.ModuleDict, self.networks[GENERATOR])
-        path = made["path"](noise, state)
+        path = made["path"](batch["noise"], batch["state"])
         rows = torch.arange(len(start), device=path.device)[:, None]
         of_slab = path[rows, (start - 1)[:, None] + torch.arange(config.slab, device=path.device)]
-        constant = torch.cat([patient, condition], 1)[:, None].expand(-1, config.slab, -1)
-        grain = None
-        if config.grain:
-            fine = self.drawn(f"{kind} grain", step, n, config.slab + 2, config.grain, *config.finest)
-            grain = _with_neighbours(fine).flatten(0, 1)
+        constant = torch.cat([batch["patient"], batch["condition"]], 1)[:, None].expand(-1, config.slab, -1)
+        grain = _with_neighbours(batch["grain"]).flatten(0, 1) if config.grain else None
         slices: Tensor = made["slice"](torch.cat([constant, of_slab], 2).flatten(0, 1), grain)
         return slices.unflatten(0, (len(start), config.slab))
 

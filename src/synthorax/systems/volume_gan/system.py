@@ -61,7 +61,11 @@ class VolumeGan(ScanGan):
         made, critic = cast(VolumeGenerator, self.networks[GENERATOR]), cast(VolumeCritic, self.networks[VOLUMES])
         with torch.no_grad(), self.autocast():
             fake = made(self.drawn("critic", step, n, self.config.noise), condition)
-        figures = self.update_critic(VOLUMES, lambda scans: critic(scans, condition), real, fake, step)
+        penalised = self.penalised(step)
+        figures = self.critic_gradients(
+            VOLUMES, lambda scans: critic(scans, condition), real, fake, penalised=penalised
+        )
+        self.update(VOLUMES)
         with frozen(critic):
             with self.autocast():
                 again = made(self.drawn("generator", step, n, self.config.noise), condition)
