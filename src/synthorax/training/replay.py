@@ -73,6 +73,7 @@ class Replayed:
         for parameter in self._parameters:
             parameter.grad = None  # the graph allocates its own gradients, at the same address in every replay
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # The thread of the data loader that pins memory would invalidate a recording that watches all threads.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._outputs = {name: tensor.detach() for name, tensor in self._part(self._inputs).items()}
         self._gradients = [parameter.grad for parameter in self._parameters]
