@@ -97,6 +97,11 @@ class Region:
         sides = self._shared(other.corner, other.mask.shape)
         return 0 if sides is None else int(np.count_nonzero(self.mask[sides[0]] & other.mask[sides[1]]))
 
+    def likeness(self, other: Region) -> float:
+        """Return the number of voxels that both regions mark as a share of the smaller region's; 0 if one is empty."""
+        smaller = min(self.voxels, other.voxels)
+        return self.overlap(other) / smaller if smaller else 0.0
+
     def _shared(self, start: Sequence[int], shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
         """The overlap of this box with another, as slices of this box and of the other; None if they do not overlap."""
         low = np.maximum(self.corner, start)

@@ -77,7 +77,8 @@ class Scanner:
         f = np.hypot(fft.fftfreq(y, spacing_mm[1])[:, None], fft.rfftfreq(x, spacing_mm[2]))
         power = f * np.exp(-((2 * np.pi * self.grain_mm * f) ** 2))
         gain = np.sqrt(power).astype(np.float32)
-        made = fft.irfft2(fft.rfft2(white, workers=-1) * gain, (y, x), workers=-1)
+        # One thread: a fork waits for SciPy's threads for the transform, and now and then does so forever.
+        made = fft.irfft2(fft.rfft2(white) * gain, (y, x))
         made = gaussian_filter1d(made, self.slice_grain_mm / spacing_mm[0], axis=0, mode="reflect")
         spread = made.std()
         return made * np.float32(self.noise_hu / spread) if spread > 0 else made

@@ -16,6 +16,7 @@ from synthorax.api.edit_requests import LungFinderName, finder_of, read_scan_giv
 from synthorax.api.editing import erase, inject, write_one
 from synthorax.api.known_nodules import known_nodules
 from synthorax.editing.edited import Edited
+from synthorax.editing.erase import notes_of_cuts, notes_of_staying, staying
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU, orient
 from synthorax.io.scans import Scan
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from synthorax.editing.output import EditedLayout
     from synthorax.hub import Model
     from synthorax.makers import Method
-
-LEAST_LEFT = 0.5
-"""A nodule is gone from the list when an erasure may have changed more than this share of its voxels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,15 +193,12 @@ class EditSession:
         made = erase(self._now(), method, seed=seed, **asked)
         if label is not None:
             made = replace(made, about={**made.about, "labels": label})
-        left, gone = [], []
-        for number, region in enumerate(self.labels, start=1):
-            lost = np.count_nonzero(region.mask & made.region.voxels[region.box])
-            if region.voxels and (number == label or lost > LEAST_LEFT * region.voxels):
-                gone.append(number)
-                region = Region((0, 0, 0), np.zeros((0, 0, 0), bool))
-            left.append(region)
+        changed = made.region.voxels
+        left = staying(self.labels, changed, [] if label is None else [self.labels[label - 1]])
+        made = made.noting([*notes_of_cuts(left, changed), *self._known.notes_of_erasure(made)])
+        gone = [i for i, (old, new) in enumerate(zip(self.labels, left, strict=True), 1) if old.voxels > new.voxels]
         nodules = tuple(nodule for nodule in self.nodules if nodule.label not in gone)
-        return self._take(made, seed, tuple(left), nodules, tuple(f"{number:02d}" for number in gone))
+        return self._take(made, seed, left, nodules, tuple(f"{number:02d}" for number in gone))
 
     def undo(self) -> EditStep:
         """Take the last edit back and return it.
@@ -245,20 +240,21 @@ class EditSession:
         for step in self._steps:
             step.changed.paint(region, True)
         last = self._steps[-1]
-        is_erasure = len(self._steps) == 1 and last.result.kind == "erase"
         whole = replace(
             last.result,
             ct=replace(self.ct, voxels=self.ct.voxels.copy()),
-            mask=replace(self.mask, voxels=self.mask.voxels * (not is_erasure)),
+            mask=self.mask,
             region=replace(self.ct, voxels=region),
+            regions=last.labels_after,
         )
         if len(self._steps) == 1:
+            if whole.kind == "erase":
+                whole = whole.noting(notes_of_staying(whole.regions))
             return self._earlier.before(self._known.before(whole), last.seed)
         results = [step.result for step in self._steps]
         several = replace(
             whole,
             nodules=self.nodules,
-            regions=last.labels_after,
             kind="inject" if any(own.voxels for own in last.labels_after) else "erase",
             lineage=joined_lineages(result.lineage for result in results),
             notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),

@@ -25,7 +25,7 @@ from synthorax.api.edit_requests import (
     recorded_options,
     request_of,
 )
-from synthorax.api.known_nodules import KnownNodules, ball_of, known_nodules
+from synthorax.api.known_nodules import ball_of, known_nodules
 from synthorax.makers import as_recorded
 
 if TYPE_CHECKING:
@@ -213,13 +213,16 @@ def erase(
     balls = zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)
     places = [*(Unwanted(Ball(*one)) for one in balls), *planned]
     known = known_nodules(source, labels)
-    if places and labels is None:
-        known = KnownNodules(notes=known.notes_of_erasure([one.place for one in places]))
-    for nodule in known.without:
-        number = int(nodule.nodule_id) if nodule.nodule_id.isdecimal() else 0
-        places.append(Unwanted(ball_of(nodule), label=number))
-    made = erase_scan(source, places, chosen, seed, known.labels, force=force, only=only_labels)
-    made = made.noting([*source.notes, *known.notes])
+    present = known if labels is None else known_nodules(source, None)
+    erased = None if places and labels is None else known.labels
+    if not places and labels is None:
+        for nodule in known.without:
+            number = int(nodule.nodule_id) if nodule.nodule_id.isdecimal() else 0
+            places.append(Unwanted(ball_of(nodule), label=number))
+    all_labels = present.labels_with(known.labels)
+    made = erase_scan(source, places, chosen, seed, erased, present=all_labels, force=force, only=only_labels)
+    left = present.notes_of_erasure(made, [one.place for one in planned])
+    made = present.before(made.noting([*source.notes, *known.notes, *left]))
     about: dict[str, Any] = {"at_mm": [list(point) for point in points], "diameters_mm": list(diameters)}
     about |= {"labels": as_recorded(labels), "plan": as_recorded(plan), "force": force}
     about |= {"only_labels": list(only_labels)} if only_labels else {}

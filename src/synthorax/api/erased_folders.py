@@ -120,17 +120,17 @@ class _Erase(FolderEdit):
         (method,) = self.chosen().values()
         scan, known, notes = read_case(case.source, bool(self.about["force"]))
         if self.places is None:
-            labels, places = known.labels, [Unwanted(ball_of(nodule)) for nodule in known.without]
-            own, told = {}, known.notes
+            labels, places, own = known.labels, [Unwanted(ball_of(nodule)) for nodule in known.without], {}
         else:
             labels, places = None, [*self.places[case.name]]
-            balls = [one.place for one in places]
-            own, told = {"plan": [_recorded_ball(ball) for ball in balls]}, known.notes_of_erasure(balls)
+            own = {"plan": [_recorded_ball(one.place) for one in places]}
         if labels is None and not places:
             raise InputError("nodules", "none known", "a nodules.csv of the folder, a DICOM mask, or --plan")
         seed = derive(self.seed, case.name)
-        made = erase_scan(scan, places, method, seed, labels, force=bool(self.about["force"]))
-        edited = replace(made.noting([*notes, *told]), about={**self.about, **own})
+        force = bool(self.about["force"])
+        made = erase_scan(scan, places, method, seed, labels, present=known.labels, force=force)
+        made = known.before(made.noting([*notes, *known.notes, *known.notes_of_erasure(made)]))
+        edited = replace(made, about={**self.about, **own})
         edited = earlier_edits(scan).before(edited, seed)
         write_one(self.out / case.case_id, edited, seed, scan, **self.where(case))
 

@@ -39,6 +39,25 @@ class KnownNodules:
     without: tuple[Nodule, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def labels_with(self, more: Volume | None) -> Volume | None:
+        """Return a label map of these nodules and of those of another label map that are none of them.
+
+        Args:
+            more: uint8 label map on the same grid; None for none.
+
+        Raises:
+            InputError: there are more nodules than uint8 has labels.
+        """
+        if more is None or self.labels is None:
+            return more if self.labels is None else self.labels
+        from synthorax.annotations.masked import SAME_NODULE
+        from synthorax.region import paint_labels
+
+        own = _regions(self.labels)
+        new = [one for one in _regions(more) if one.voxels and all(one.likeness(each) <= SAME_NODULE for each in own)]
+        _check_count(len(own) + len(new))
+        return replace(self.labels, voxels=paint_labels([*own, *new], more.shape))
+
     def before(self, edited: Edited) -> Edited:
         """Return the result of an edit with the facts about the nodules that the scan had before."""
         return replace(edited, known=self.nodules) if self.nodules else edited
@@ -52,23 +71,34 @@ class KnownNodules:
         known = f"{which} of the scan without a mask, at {places} mm"
         return (*self.notes, f"{known}: new nodules may overlap {them}, and mask and table of the result lack {them}")
 
-    def notes_of_erasure(self, places: Sequence[Ball]) -> tuple[str, ...]:
-        """Return the notes, and one on the nodules that stay in the scan, because none of the places has their centre.
+    def notes_of_erasure(self, edited: Edited, planned: Sequence[Ball] = ()) -> tuple[str, ...]:
+        """Return a note on the nodules that stay in the scan and of which the result of an erasure has no mask, if any.
+
+        A nodule without a mask is erased if its centre lies in an erased ball.
 
         Args:
-            places: the places to erase.
+            edited: the result.
+            planned: further nodules of which only the places are known.
         """
-        from synthorax.editing.erase import unwanted_of
-        from synthorax.geometry import orient
+        import numpy as np
 
-        marked = [] if self.labels is None else unwanted_of(orient(self.labels, "LPS"))
-        centers = [*(one.place.center_mm for one in marked), *(nodule.center_mm for nodule in self.without)]
-        left = [at for at in centers if all(2 * dist(at, ball.center_mm) > ball.diameter_mm for ball in places)]
+        erased = [ball_of(nodule) for nodule in edited.nodules]
+
+        def stays(at: Sequence[float]) -> bool:
+            return all(2 * dist(at, ball.center_mm) > ball.diameter_mm for ball in erased) and not marked(at)
+
+        def marked(at: Sequence[float]) -> bool:
+            index = np.rint(edited.mask.to_voxel(at)).astype(int)
+            inside = (index >= 0).all() and (index < edited.mask.shape).all()
+            return bool(inside and edited.mask.voxels[tuple(index)])
+
+        centers = [*(nodule.center_mm for nodule in self.without), *(ball.center_mm for ball in planned)]
+        left = [at for at in centers if stays(at)]
         if not left:
-            return self.notes
+            return ()
         where = "; ".join(map(place_text, left))
         which, verb, them = (f"{len(left)} nodules", "stay", "them") if len(left) > 1 else ("a nodule", "stays", "it")
-        return (*self.notes, f"{which} at {where} mm {verb} in the scan, and the result has no mask of {them}")
+        return (f"{which} at {where} mm {verb} in the scan, and the result has no mask of {them}",)
 
 
 def known_nodules(scan: Scan, labels: str | Path | Volume | None, within: Path | None = None) -> KnownNodules:
@@ -157,11 +187,24 @@ def _of_case(case: Case, scan: Scan, *, keeps_facts: bool) -> KnownNodules:
     without = tuple(nodule for nodule in case.nodules if case.region(nodule) is None)
     if len(without) == len(case.nodules):
         return KnownNodules(None, (), without, notes)
-    if len(case.regions) > (most := np.iinfo(np.uint8).max):
-        raise InputError("nodules", f"{len(case.regions)} in a scan", f"at most {most}")
+    _check_count(len(case.regions))
     labels = turned_like(replace(case.ct, voxels=case.label_map().astype(np.uint8)), scan.ct)
     nodules = tuple(nodule for nodule in case.nodules if case.region(nodule) is not None)
     return KnownNodules(labels, nodules if keeps_facts else (), without, notes)
+
+
+def _regions(labels: Volume) -> list[Region]:
+    """Return the region of each label of a label map, empty for a label without voxels."""
+    from synthorax.region import regions_of
+
+    return regions_of(labels.voxels, range(1, int(labels.voxels.max()) + 1))
+
+
+def _check_count(nodules: int) -> None:
+    import numpy as np
+
+    if nodules > (most := np.iinfo(np.uint8).max):
+        raise InputError("nodules", f"{nodules} in a scan", f"at most {most}")
 
 
 def ball_of(nodule: Nodule) -> Ball:
@@ -264,12 +307,8 @@ def _matched(labels: Volume, beside: KnownNodules) -> tuple[Nodule, ...]:
     from synthorax.annotations.masked import SAME_NODULE
     from synthorax.datasets.mask_files import distance_mm
     from synthorax.datasets.sources import TABLE_TO_MASK_MM
-    from synthorax.region import regions_of
 
-    own = regions_of(labels.voxels, range(1, int(labels.voxels.max()) + 1))
-    theirs: Sequence[Region] = ()
-    if beside.labels is not None:
-        theirs = regions_of(beside.labels.voxels, range(1, int(beside.labels.voxels.max()) + 1))
+    own, theirs = _regions(labels), [] if beside.labels is None else _regions(beside.labels)
     left, found = [*beside.nodules, *beside.without], []
     for label, region in enumerate(own, start=1):
         if not region.voxels:
@@ -282,7 +321,7 @@ def _matched(labels: Volume, beside: KnownNodules) -> tuple[Nodule, ...]:
                 continue
             other = theirs[nodule.label - 1] if nodule.label <= len(theirs) else None
             if other is not None and other.voxels:
-                share = region.overlap(other) / min(region.voxels, other.voxels)
+                share = region.likeness(other)
                 fits += [(share, i)] * (share > SAME_NODULE)
         if fits:
             nodule = left.pop(max(fits)[1])

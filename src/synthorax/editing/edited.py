@@ -19,7 +19,8 @@ class Edited:
 
     Attributes:
         ct: HU; voxels outside the region are those of the scan.
-        mask: one label for each nodule, the smaller label in overlaps, uint8; empty after an erasure.
+        mask: one label for each nodule, the smaller label in overlaps, uint8; after an erasure those of the nodules
+            that stay.
         region: the edit region, bool.
         nodules: the injected nodules, with label, diameter and centre measured on their voxels; `extra["visible"]` is
             "no" for a nodule that does not stand out from the noise. After an erasure, the erased nodules.

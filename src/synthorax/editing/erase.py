@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthorax.anatomy.placement import Ball, check_in_scan
+from synthorax.annotations.masked import SAME_NODULE
 from synthorax.editing.edited import Edited, by_nodule
 from synthorax.editing.inject import naming_row
 from synthorax.editing.plan import ball_around
@@ -16,7 +18,7 @@ from synthorax.editing.window import cut
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Method, fill
 from synthorax.nodule import Nodule, NoduleAttributes, place_text
-from synthorax.region import Region, regions_of
+from synthorax.region import Region, paint_labels, regions_of
 from synthorax.seeding import derive
 from synthorax.volume import Volume
 
@@ -25,6 +27,9 @@ STILL_THERE = 0.25
 ENCLOSED = 0.6
 """Share of dense tissue around an erased ball beyond which the nodule may be wider than the ball; the wall of the lung
 covers at most half of the ball."""
+
+GONE = 0.5
+"""Share of a nodule's voxels beyond which it is gone, if they lie in the edit region of an erasure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +104,64 @@ def erase_nodules(
         kind="erase",
         notes=tuple(by_nodule(notes)),
     )
+
+
+def with_staying(made: Edited, labels: Volume, erased: Sequence[Region]) -> Edited:
+    """Return the result of an erasure with the masks of the nodules that stay, and notes on them.
+
+    Args:
+        made: the result.
+        labels: mask of the nodules that were in the scan, on the grid of the result; they keep their labels.
+        erased: masks of the erased nodules, as far as they are known.
+    """
+    before = regions_of(labels.voxels, range(1, int(labels.voxels.max()) + 1))
+    after = staying(before, made.region.voxels, erased)
+    mask = replace(made.mask, voxels=paint_labels(after, made.ct.shape).astype(np.uint8))
+    notes = [*notes_of_staying(after), *notes_of_cuts(after, made.region.voxels)]
+    return replace(made, mask=mask, regions=after).noting(notes)
+
+
+def staying(nodules: Sequence[Region], changed: NDArray[np.bool_], erased: Sequence[Region] = ()) -> tuple[Region, ...]:
+    """Return the masks of a scan's nodules after an erasure, empty for each nodule that is gone.
+
+    Args:
+        nodules: their masks before.
+        changed: the edit region [z, y, x].
+        erased: masks of the erased nodules, as far as they are known.
+    """
+    nothing = Region((0, 0, 0), np.zeros((0, 0, 0), bool))
+
+    def is_gone(own: Region) -> bool:
+        return _within(own, changed) > GONE * own.voxels or any(own.likeness(one) > SAME_NODULE for one in erased)
+
+    return tuple(nothing if is_gone(own) else own for own in nodules)
+
+
+def notes_of_staying(nodules: Sequence[Region]) -> list[str]:
+    """Return a note on the nodules that stay after an erasure, if any.
+
+    Args:
+        nodules: their masks, empty for nodules that are gone.
+    """
+    return by_nodule(("stays in the scan", f"{i:02d}") for i, own in enumerate(nodules, start=1) if own.voxels)
+
+
+def notes_of_cuts(nodules: Sequence[Region], changed: NDArray[np.bool_]) -> list[str]:
+    """Return notes on the nodules that stay after an erasure and of which it may have changed some voxels.
+
+    Args:
+        nodules: their masks, empty for nodules that are gone.
+        changed: the edit region [z, y, x].
+    """
+    notes = []
+    for i, own in enumerate(nodules, start=1):
+        if cut := _within(own, changed):
+            notes.append((f"{cut} of its {own.voxels} voxels lie in the edit region", f"{i:02d}"))
+    return by_nodule(notes)
+
+
+def _within(own: Region, changed: NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(own.mask & changed[own.box]))
 
 
 def _remains(before: Volume, after: Volume, one: Unwanted) -> list[str]:

@@ -50,7 +50,8 @@ def write_edited(
 
     The folder gets the scan, as an image or a DICOM series; the nodules' masks (`mask`) and the edit region (`region`),
     as images or DICOM segmentations; nodules.csv, from which `prepare` makes a store; and manifest.json. After an
-    erasure there is neither mask nor table. Scan and masks are marked as synthetic in their headers. A nodule that is
+    erasure, mask and table are of the nodules that stay, and are missing if none is known. Scan and masks are marked
+    as synthetic in their headers. A nodule that is
     partly hidden by others in an image of labels also gets an image of its own; a DICOM segmentation has one segment
     for each nodule.
 
@@ -77,7 +78,8 @@ def write_edited(
     if to_dicom:
         edited = _without_blanks(edited)
     region = replace(edited.region, voxels=edited.region.voxels.astype(np.uint8))
-    nodules = [*_earlier(edited), *edited.nodules]
+    earlier = _earlier(edited)
+    present = [*earlier, *edited.nodules] if edited.kind == "inject" else earlier
     with atomic_folder(out, overwrite=overwrite, alone=alone) as folder:
         masks: dict[int, str] = {}
         if to_dicom:
@@ -89,8 +91,8 @@ def write_edited(
         if picture is not None:
             pictured = dict.fromkeys(picture(folder / BEFORE_AFTER), BEFORE_AFTER)
             files["picture"] = BEFORE_AFTER
-        if edited.kind == "inject":
-            write_table(folder / NODULE_TABLE, _rows(nodules, files, masks, pictured, patient))
+        if present:
+            write_table(folder / NODULE_TABLE, _rows(present, files, masks, pictured, patient))
         manifest = {
             "synthetic": origin.mark,
             "method": origin.system,
@@ -100,7 +102,8 @@ def write_edited(
             "source": about_source(source, keep_identity),
             "request": dict(about or {}),
             "files": files,
-            "nodules" if edited.kind == "inject" else "erased": [nodule.row() for nodule in nodules],
+            **({"nodules": [nodule.row() for nodule in present]} if present or edited.kind == "inject" else {}),
+            **({"erased": [nodule.row() for nodule in edited.nodules]} if edited.kind == "erase" else {}),
             "region_voxels": int(region.voxels.sum()),
             "lineage": edited.lineage.row(),
             "notes": list(edited.notes),
@@ -162,7 +165,7 @@ def _write_images(
     suffix = suffix if suffix in WRITTEN_SUFFIXES else ".nrrd" if suffix == ".nhdr" else ".nii.gz"
     files = {"scan": stem + suffix, "mask": f"{stem}_mask{suffix}", "region": f"{stem}_region{suffix}"}
     volumes = {"scan": edited.ct, "mask": edited.mask, "region": region}
-    if edited.kind == "erase":
+    if edited.kind == "erase" and not edited.mask.voxels.any():
         del files["mask"]
     for what, file in files.items():
         write_image(folder / file, volumes[what], mark=origin.mark)

@@ -12,7 +12,7 @@ import numpy as np
 
 from synthorax.anatomy.lungs import Lungs
 from synthorax.editing.edited import Edited
-from synthorax.editing.erase import Unwanted, erase_nodules, unwanted_of
+from synthorax.editing.erase import Unwanted, erase_nodules, unwanted_of, with_staying
 from synthorax.editing.inject import inject_nodules, naming_row
 from synthorax.editing.plan import AskedNodule, InjectionPlan, Request, plan_nodules
 from synthorax.errors import InputError
@@ -99,6 +99,7 @@ def erase_scan(
     seed: int,
     labels: Volume | None = None,
     *,
+    present: Volume | None = None,
     force: bool = False,
     only: Sequence[int] | None = None,
 ) -> Edited:
@@ -109,7 +110,8 @@ def erase_scan(
         places: nodules, by their places and diameters.
         method: erases nodules.
         seed: the seed.
-        labels: mask of further nodules on the scan's grid, uint8.
+        labels: mask of further nodules to erase on the scan's grid, uint8.
+        present: mask of all nodules in the scan, uint8; those that stay keep their labels in the result's mask.
         force: see `erase_nodules`.
         only: labels (`Unwanted.label`) of the nodules to erase; empty for all; None if the caller cannot choose.
 
@@ -122,11 +124,12 @@ def erase_scan(
     _check_reach(unwanted, method, can_choose=only is not None)
 
     def edit(upright: Volume) -> Edited:
-        return erase_nodules(upright, unwanted, method, seed_in_scan(seed, upright), force=force)
+        made = erase_nodules(upright, unwanted, method, seed_in_scan(seed, upright), force=force)
+        if present is None:
+            return made
+        return with_staying(made, orient(present, "LPS"), [one.own for one in unwanted if one.own is not None])
 
-    left = {one.label for one in (*places, *known)} - {one.label for one in unwanted}
-    notes = [f"nodules {_listed(left)} stay in the scan, and the result has no mask of them"] if left else []
-    return edited_upright(scan, edit).noting(notes)
+    return edited_upright(scan, edit)
 
 
 def _chosen(unwanted: Sequence[Unwanted], only: Sequence[int]) -> list[Unwanted]:
