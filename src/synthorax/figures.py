@@ -11,6 +11,7 @@ from itertools import cycle
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import LightSource, ListedColormap
 from matplotlib.figure import Figure
@@ -43,6 +44,8 @@ INK, PAPER = "#1d2733", "#ffffff"
 DPI = 110
 CAPTION_LINE_INCHES = 0.13
 """Height of a line of a caption above a CT slice."""
+SCALE_BAR_MM = 10.0
+"""Length of the bar in a CT slice."""
 DISPLAY_LEVEL = 0.4
 """Level of a smoothed mask at which its surface is drawn; below 0.5, so that bridges one voxel wide stay visible."""
 
@@ -138,6 +141,8 @@ class Slice:
         center: pixel (y, x) in the middle of the picture.
         colour: colour of the outline.
         half: pixels shown on each side of `center`; the `half` of `ct_slices` if None.
+        others: bool [y, x]; the outline of further nodules is drawn, dashed; None for none.
+        pixel_mm: width of a pixel, for a bar of 10 mm; None for no bar.
     """
 
     hu: NDArray[np.number]
@@ -146,10 +151,17 @@ class Slice:
     center: Sequence[int]
     colour: str = REAL
     half: int | None = None
+    others: NDArray[np.bool_] | None = None
+    pixel_mm: float | None = None
 
 
 def ct_slices(
-    slices: Sequence[Slice], *, half: int, columns: int = 5, window_hu: tuple[float, float] = DISPLAY_WINDOW_HU
+    slices: Sequence[Slice],
+    *,
+    half: int,
+    columns: int = 5,
+    window_hu: tuple[float, float] = DISPLAY_WINDOW_HU,
+    below: str = "",
 ) -> Figure:
     """Draw CT slices with the outlines of their masks, all in one window.
 
@@ -158,11 +170,14 @@ def ct_slices(
         half: pixels shown on each side of a slice's centre, unless the slice has a `half` of its own.
         columns: pictures in a row.
         window_hu: HU (low, high) drawn black and white.
+        below: lines below all pictures.
     """
     columns = min(columns, len(slices))
     rows = -(-len(slices) // columns)
     more = CAPTION_LINE_INCHES * max(shown.caption.count("\n") for shown in slices)
-    figure = Figure(figsize=(2.2 * columns, (2.4 + more) * rows), dpi=DPI, facecolor=PAPER)
+    foot = CAPTION_LINE_INCHES * (below.count("\n") + 1.5) if below else 0.0
+    tall = (2.4 + more) * rows + foot
+    figure = Figure(figsize=(2.2 * columns, tall), dpi=DPI, facecolor=PAPER)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
@@ -171,15 +186,31 @@ def ct_slices(
         axes.imshow(shown.hu, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
         if shown.mask.any():
             axes.contour(shown.mask, [0.5], colors=[shown.colour], linewidths=1.0)
+        if shown.others is not None and shown.others.any():
+            axes.contour(shown.others, [0.5], colors=[shown.colour], linewidths=1.0, linestyles="dotted")
         y, x = shown.center
         height, width = shown.hu.shape
         reach = shown.half or half
         axes.set_xlim(max(x - reach, 0) - 0.5, min(x + reach, width) - 0.5)
         axes.set_ylim(min(y + reach, height) - 0.5, max(y - reach, 0) - 0.5)
         axes.set_title(shown.caption, fontsize=7.5, color=INK, parse_math=False)
-    top = 1 - (0.2 + more) / ((2.4 + more) * rows)
-    figure.subplots_adjust(0.01, 0.01, 0.99, top, 0.05, 0.12 + more / 2.1)
+        if shown.pixel_mm is not None:
+            _bar(axes, SCALE_BAR_MM / shown.pixel_mm)
+    top = 1 - (0.2 + more) / tall
+    figure.subplots_adjust(0.01, 0.01 + foot / tall, 0.99, top, 0.05, 0.12 + more / 2.1)
+    if below:
+        figure.text(0.01, 0.3 * CAPTION_LINE_INCHES / tall, below, fontsize=7.5, color=INK, va="bottom")
     return figure
+
+
+def _bar(axes: Axes, pixels: float) -> None:
+    """Draw a bar of `SCALE_BAR_MM` with its length into the lower left corner of a picture of a slice."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    x, y = left + 0.05 * (right - left), bottom + 0.06 * (top - bottom)
+    outline = [patheffects.withStroke(linewidth=2.2, foreground="black")]
+    axes.plot([x, x + pixels], [y, y], color="white", linewidth=1.4, path_effects=outline)
+    above = y + 0.03 * (top - bottom)
+    axes.text(x, above, f"{SCALE_BAR_MM:g} mm", fontsize=6, color="white", va="bottom", path_effects=outline)
 
 
 def tissue_slices(

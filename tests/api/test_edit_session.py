@@ -45,6 +45,16 @@ def test_a_second_injection_is_that_of_inject_into_the_first_ones_result(session
     assert (session.edited().region.voxels == (first.region.voxels | both.region.voxels)).all()
 
 
+def test_a_session_of_one_erasure_writes_the_bytes_of_erase(tmp_path, chest):
+    sx.inject(chest, Dots(), at_mm=(LEFT, RIGHT), diameter_mm=14, out=tmp_path / "in")
+    session = EditSession(tmp_path / "in" / "scan.nii.gz")
+    session.erase(LungFiller(), at_mm=LEFT, diameter_mm=16, seed=5)
+    session.write(tmp_path / "session")
+    sx.erase(tmp_path / "in" / "scan.nii.gz", LungFiller(), at_mm=LEFT, diameter_mm=16, seed=5, out=tmp_path / "verb")
+    assert read_mapping(tmp_path / "verb" / "manifest.json")["nodules"]
+    assert files(tmp_path / "session") == files(tmp_path / "verb")
+
+
 def test_undo_and_redo_bring_every_voxel_back(session, chest):
     session.inject(Dots(), at_mm=LEFT, diameter_mm=14)
     once = session.ct.voxels.copy(), session.mask.voxels.copy()

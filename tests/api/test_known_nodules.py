@@ -250,17 +250,43 @@ def test_an_erasure_without_a_place_removes_the_nodules_of_the_folder(once, kind
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_an_erasure_of_a_place_names_the_nodules_that_stay_without_a_mask(once, kind, tmp_path):
+@pytest.mark.parametrize("how", ["place", "mask", "folder"])
+def test_an_erasure_of_one_nodule_keeps_mask_and_facts_of_the_others(once, kind, how, tmp_path):
     scan = once["dicom"] if kind == "dicom" else file_of(once["image"], "scan")
-    first, second = (
-        [float(row[f"center_{axis}_mm"]) for axis in "xyz"] for row in read_table(once[kind] / "nodules.csv")
-    )
-    made = sx.erase(scan, LungFiller(), at_mm=first, diameter_mm=20)
-    (note,) = [note for note in made.notes if "stays in the scan, and the result has no mask of it" in note]
-    named = [float(part) for part in note.split(" at ")[1].split(" mm")[0].split(",")]
-    assert np.linalg.norm(np.subtract(named, second)) < 2
-    both = sx.erase(scan, LungFiller(), at_mm=[first, second], diameter_mm=20)
-    assert not any("in the scan, and the result" in note for note in both.notes)
+    before, (first, second) = labels_of(once[kind]), read_table(once[kind] / "nodules.csv")
+    center = {name: first[name] for name in (f"center_{axis}_mm" for axis in "xyz")}
+    out = tmp_path / "out"
+    if how == "place":
+        sx.erase(scan, LungFiller(), at_mm=[float(part) for part in center.values()], diameter_mm=20, out=out)
+    elif how == "mask":
+        ct = read_scan(file_of(once[kind], "scan")).ct
+        sx.erase(scan, LungFiller(), labels=replace(ct, voxels=(before == 1).astype(np.uint8)), out=out)
+    else:
+        image = read_scan(file_of(once[kind], "scan")).series_uid if kind == "dicom" else scan.name
+        write_table(tmp_path / "plan.csv", [{"image": image, **center, "diameter_mm": 20}])
+        plan = tmp_path / "plan.csv"
+        (case,) = sx.erase_folder(once[kind], tmp_path / "all", LungFiller(), plan=plan, workers=1).cases
+        out = tmp_path / "all" / case
+    manifest, (row,) = read_mapping(out / "manifest.json"), read_table(out / "nodules.csv")
+    assert "nodule 02: stays in the scan" in manifest["notes"]
+    assert len(manifest["erased"]) == 1
+    label = 1 if kind == "dicom" else 2  # a DICOM segmentation has no segment without voxels
+    assert [(nodule["nodule_id"], nodule["label"]) for nodule in manifest["nodules"]] == [("02", label)]
+    assert ((labels_of(out) == label) == (before == 2)).all()
+    assert row["mask_label"] == str(label)
+    assert not row["picture"]  # which shows the erased nodule
+    assert (row["malignancy"], row["wanted_diameter_mm"]) == (second["malignancy"], second["wanted_diameter_mm"])
+    assert len(sx.erase(file_of(out, "scan"), LungFiller()).nodules) == 1
+
+
+def test_an_erasure_names_the_nodules_without_a_mask_that_stay(once, tmp_path):
+    scan = file_of(once["image"], "scan")
+    second = [float(read_table(once["image"] / "nodules.csv")[1][f"center_{axis}_mm"]) for axis in "xyz"]
+    write_image(tmp_path / "a.nii.gz", read_scan(scan).ct)
+    row = {"image": "a.nii.gz", "center_x_mm": 70, "center_y_mm": -10, "center_z_mm": 20, "diameter_mm": 8}
+    write_table(tmp_path / "nodules.csv", [row])
+    made = sx.erase(tmp_path / "a.nii.gz", LungFiller(), at_mm=second, diameter_mm=20)
+    assert "a nodule at 70.0, -10.0, 20.0 mm stays in the scan, and the result has no mask of it" in made.notes
 
 
 # The marks of LIDC-IDRI's readers

@@ -13,12 +13,15 @@ import pytest
 import synthorax as sx
 from synthorax.annotations.nodule_table import CENTER
 from synthorax.cli import main
+from synthorax.editing.erase import notes_of_cuts, notes_of_staying, staying
 from synthorax.errors import InputError
 from synthorax.hub import who
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import read_image, write_image
-from synthorax.io.tables import write_table
+from synthorax.io.tables import read_table, write_table
 from synthorax.makers import Filled, Lineage
+from synthorax.nodule import place_text
+from synthorax.region import Region, regions_of
 from synthorax.registry import registry
 from tests.helpers.balls import ball_mask
 from tests.helpers.chests import small_chest
@@ -255,16 +258,34 @@ def test_some_labels_of_a_mask_or_rows_of_a_table_are_taken_out_and_the_others_s
     assert (made.ct.voxels[ill.mask.voxels == narrow] == LUNG_HU).all()
     assert (made.ct.voxels == ill.ct.voxels)[ill.mask.voxels == wide].all()
     assert made.about["only_labels"] == [narrow]
-    assert made.notes[-1] == f"nodules {wide} stay in the scan, and the result has no mask of them"
+    assert made.notes[0] == f"nodule {wide:02d}: stays in the scan"
+    assert ((made.mask.voxels == wide) == (ill.mask.voxels == wide)).all()
+    assert not (made.mask.voxels == narrow).any()
     rows = [dict(zip(CENTER, one.center_mm, strict=True)) | {"diameter_mm": 12} for one in ill.nodules]
     write_table(tmp_path / "plan.csv", rows)
-    (gone,) = sx.erase(ill.ct, Narrow(), plan=tmp_path / "plan.csv", only_labels=[2]).nodules
-    assert gone.center_mm == pytest.approx(ill.nodules[1].center_mm)
+    made = sx.erase(ill.ct, Narrow(), plan=tmp_path / "plan.csv", only_labels=[2])
+    assert made.nodules[0].center_mm == pytest.approx(ill.nodules[1].center_mm)
+    assert len(made.nodules) == 1
+    assert made.notes[0].startswith(f"a nodule at {place_text(ill.nodules[0].center_mm)} mm stays in the scan, and")
     with pytest.raises(InputError, match="labels: found 3; expected nodules of this scan: 1,2"):
         sx.erase(ill.ct, Narrow(), labels=ill.mask, only_labels=[1, 3])
     for further in ({"plan": tmp_path / "plan.csv"}, {"at_mm": ill.nodules[0].center_mm, "diameter_mm": 12}):
         with pytest.raises(InputError, match="labels: found given for nodules that labels do not tell apart"):
             sx.erase(ill.ct, Narrow(), labels=ill.mask, only_labels=[1], **further)
+
+
+def test_a_nodule_stays_if_at_most_half_of_its_voxels_may_have_changed_and_it_is_not_the_erased_one():
+    voxels = np.zeros((4, 10, 10), np.uint8)
+    voxels[1, 2, 0:8], voxels[1, 5, 0:8], voxels[1, 8, 0:8] = 1, 2, 3
+    changed = np.zeros(voxels.shape, bool)
+    changed[1, 2, 3:8], changed[1, 5, 4:8] = True, True
+    lines = regions_of(voxels, (1, 2, 3))
+    assert [own.voxels for own in staying(lines, changed)] == [0, 8, 8]
+    erased = Region.of(voxels == 3)
+    left = staying(lines, changed, [erased])
+    assert [own.voxels for own in left] == [0, 8, 0]
+    assert notes_of_staying(left) == ["nodule 02: stays in the scan"]
+    assert notes_of_cuts(left, changed) == ["nodule 02: 4 of its 8 voxels lie in the edit region"]
 
 
 def test_the_verb_takes_out_the_nodules_of_some_labels(ill, tmp_path, capsys):
@@ -277,7 +298,8 @@ def test_the_verb_takes_out_the_nodules_of_some_labels(ill, tmp_path, capsys):
     assert main([*command, "--labels", "2"]) == 0
     said = capsys.readouterr()
     assert "1 nodule removed" in said.out
-    assert "nodules 1 stay in the scan" in said.err
+    assert "nodule 01: stays in the scan" in said.err
+    assert [row["mask_label"] for row in read_table(tmp_path / "out" / "nodules.csv")] == ["1"]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert len(manifest["erased"]) == 1
     assert manifest["request"]["only_labels"] == [2]

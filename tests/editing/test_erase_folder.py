@@ -133,8 +133,16 @@ def test_a_nodule_that_the_method_cannot_take_out_leaves_its_scan_out_and_nothin
 
     class Narrow(Healer):
         def reach_mm(self, edit):
+            if edit.nodule.diameter_mm <= 14:
+                return super().reach_mm(edit)
             raise InputError("diameter", f"{edit.nodule.diameter_mm:g} mm", "at most 14 mm with healer")
 
+    both = [row | {"nodule_id": "1"}, row | {"nodule_id": "2", "diameter_mm": 12, "center_z_mm": z + 30}]
+    write_table(tmp_path / "ill" / "nodules.csv", both)
+    refusal = "nodule 01, diameter: found 16 mm; .* healer; or erase the others of this scan alone: --labels 2"
+    with pytest.raises(InputError, match=refusal):
+        sx.erase_folder(tmp_path / "ill", tmp_path / "out", Narrow(), workers=1)
+    write_table(tmp_path / "ill" / "nodules.csv", [row])
     with pytest.raises(InputError, match="diameter: found 16 mm; expected at most 14 mm with healer"):
         sx.erase_folder(tmp_path / "ill", tmp_path / "out", Narrow(), workers=1)
     assert not (tmp_path / "out").exists()

@@ -25,7 +25,7 @@ from synthorax.api.edit_requests import (
     recorded_options,
     request_of,
 )
-from synthorax.api.known_nodules import ball_of, known_nodules
+from synthorax.api.known_nodules import known_nodules
 from synthorax.makers import as_recorded
 
 if TYPE_CHECKING:
@@ -181,11 +181,13 @@ def erase(
         only_labels: labels of the nodules to remove from those of the mask, or numbers of the plan's rows, from 1; all
             if it is empty.
         seed: seed of the lung that replaces the nodules.
-        out: folder to write: the scan in its own format, edit region and manifest.json.
+        out: folder to write: the scan in its own format, edit region and manifest.json; mask and nodules.csv of the
+            nodules that stay, if any are known.
         series, force, patient, keep_identity, overwrite, device, options: as in `inject`.
 
     Returns:
-        The edited CT, the mask of the edit region on its grid, the nodules that were removed, and notes.
+        The edited CT, the masks of the edit region and of the nodules that stay on its grid, the nodules that were
+        removed, and notes.
 
     Raises:
         InputError: the scan is not a CT in HU; no nodule is given; a place is outside the scan or shows no nodule; a
@@ -216,9 +218,7 @@ def erase(
     present = known if labels is None else known_nodules(source, None)
     erased = None if places and labels is None else known.labels
     if not places and labels is None:
-        for nodule in known.without:
-            number = int(nodule.nodule_id) if nodule.nodule_id.isdecimal() else 0
-            places.append(Unwanted(ball_of(nodule), label=number))
+        places = known.unwanted_without()
     all_labels = present.labels_with(known.labels)
     made = erase_scan(source, places, chosen, seed, erased, present=all_labels, force=force, only=only_labels)
     left = present.notes_of_erasure(made, [one.place for one in planned])

@@ -13,7 +13,6 @@ from synthorax.api.edit_requests import planned_balls, recorded_options
 from synthorax.api.editing import write_one
 from synthorax.api.folder_cases import ScanCase, planned_cases, read_case
 from synthorax.api.folder_runs import FolderEdit, edit_scans, scans_to_edit, where_workers_are
-from synthorax.api.known_nodules import ball_of
 from synthorax.errors import InputError
 
 if TYPE_CHECKING:
@@ -113,14 +112,13 @@ class _Erase(FolderEdit):
 
     def make(self, case: ScanCase) -> None:
         """Write the folder of a case."""
-        from synthorax.editing.erase import Unwanted
         from synthorax.editing.scan import erase_scan
         from synthorax.seeding import derive
 
         (method,) = self.chosen().values()
         scan, known, notes = read_case(case.source, bool(self.about["force"]))
         if self.places is None:
-            labels, places, own = known.labels, [Unwanted(ball_of(nodule)) for nodule in known.without], {}
+            labels, places, own = known.labels, known.unwanted_without(), {}
         else:
             labels, places = None, [*self.places[case.name]]
             own = {"plan": [_recorded_ball(one.place) for one in places]}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from synthorax.datasets.case import Case
     from synthorax.datasets.sources import ScanSource, TableSource
     from synthorax.editing.edited import Edited
+    from synthorax.editing.erase import Unwanted
     from synthorax.io.scans import Scan
     from synthorax.nodule import Nodule
     from synthorax.region import Region
@@ -70,6 +71,17 @@ class KnownNodules:
         which, them = ("nodules", "them") if len(self.without) > 1 else ("a nodule", "it")
         known = f"{which} of the scan without a mask, at {places} mm"
         return (*self.notes, f"{known}: new nodules may overlap {them}, and mask and table of the result lack {them}")
+
+    def unwanted_without(self) -> list[Unwanted]:
+        """Return the nodules without a mask, to erase them; the label of each is its id, if that is a number.
+
+        Raises:
+            InputError: a nodule has no diameter.
+        """
+        from synthorax.editing.erase import Unwanted
+
+        labels = [int(one.nodule_id) if one.nodule_id.isdecimal() else 0 for one in self.without]
+        return [Unwanted(ball_of(one), label=label) for one, label in zip(self.without, labels, strict=True)]
 
     def notes_of_erasure(self, edited: Edited, planned: Sequence[Ball] = ()) -> tuple[str, ...]:
         """Return a note on the nodules that stay in the scan and of which the result of an erasure has no mask, if any.

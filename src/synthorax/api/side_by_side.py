@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from synthorax.anatomy.placement import Clearance, Site
     from synthorax.editing.edited import Edited
     from synthorax.editing.plan import AutoLidc
+    from synthorax.figures import Slice
     from synthorax.hub import Model
     from synthorax.io.scans import Scan
     from synthorax.makers import Method
@@ -165,7 +166,7 @@ def draw_sites(file: Path, before: Volume, edited: Mapping[str, Edited]) -> list
     """Draw a row for each site: the slice through its middle, before, and after each edit with the nodule's outline.
 
     The captions say which nodule and slice it is, by which method it was made or erased, its measured and its requested
-    diameter, and its texture and malignancy in the table.
+    diameter, and the requested texture and malignancy. A line below explains the outlines.
 
     Args:
         file: PNG file to write.
@@ -192,14 +193,26 @@ def draw_sites(file: Path, before: Volume, edited: Mapping[str, Edited]) -> list
         half = int(np.ceil(wide / whole.spacing_mm[2]))
         height_mm = whole.to_world((z, y, x))[2]
         caption = f"nodule {nodule.nodule_id}, {BEFORE}\naxial slice at z = {height_mm:.1f} mm"
-        panels.append(Slice(whole.voxels[z], none, caption, (y, x), REAL, half))
+        panels.append(Slice(whole.voxels[z], none, caption, (y, x), REAL, half, pixel_mm=whole.spacing_mm[2]))
         for name, one in edited.items():
             hu, mask = (voxels[z] for voxels in volumes[name])
             outlined = mask == one.nodules[i].label if one.kind == "inject" else none
-            panels.append(Slice(hu, outlined, _caption(one.kind, one.nodules[i], name), (y, x), SYNTHETIC, half))
-    figure = ct_slices(panels, half=half, columns=1 + len(edited))
+            caption = _caption(one.kind, one.nodules[i], name)
+            others = (mask > 0) & ~outlined
+            panels.append(Slice(hu, outlined, caption, (y, x), SYNTHETIC, half, others, whole.spacing_mm[2]))
+    figure = ct_slices(panels, half=half, columns=1 + len(edited), below=_below(first.kind, panels))
     figure.savefig(file, format="png")
     return [nodule.nodule_id for nodule in first.nodules[:MOST_PICTURED]]
+
+
+def _below(kind: EditKind, panels: Sequence[Slice]) -> str:
+    """Return the lines below the slices of nodules that were injected or erased."""
+    lines = []
+    if kind == "inject":
+        lines += ["Line: mask of the nodule.", "Texture and malignancy are requested, not measured."]
+    if any(panel.others is not None and panel.others.any() for panel in panels):
+        lines.append("Dots: other nodules of the mask.")
+    return "\n".join(lines)
 
 
 def _caption(kind: EditKind, nodule: Nodule, name: str) -> str:

@@ -62,6 +62,8 @@ def erase(
 ) -> int:
     """Remove nodules from a chest CT. Writes the scan (NIfTI or DICOM, as it was), edit region and manifest.
 
+    Mask and nodules.csv are those of the nodules that stay, if any are known.
+
     From a folder of scans, OUT gets one such folder for each scan, and one manifest. The nodules are those in --plan,
     or else in the nodules.csv or DICOM masks of the folder. A scan that fails is named and left out; the same command
     makes the cases that are missing.
@@ -139,5 +141,7 @@ def erase(
     if json:
         print(dumps([nodule.row() for nodule in made.nodules]))
     else:
-        say(f"{out}: {quantity(len(made.nodules), 'nodule')} removed; scan, region, picture and manifest")
+        left = sum(own.voxels > 0 for own in made.regions)
+        kept = f", mask and table of {quantity(left, 'nodule')} that stay{'s' * (left == 1)}" if left else ""
+        say(f"{out}: {quantity(len(made.nodules), 'nodule')} removed; scan, region, picture and manifest{kept}")
     return 0

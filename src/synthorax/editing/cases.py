@@ -30,7 +30,7 @@ from synthorax.provenance import MANIFEST, SYNTHETIC_MARK, write_manifest
 
 CASES_REQUEST = "request.json"
 """File with the request of a folder of cases, and with the fingerprint of the files of each case."""
-EDITED_CASES_RECIPE = 1
+EDITED_CASES_RECIPE = 2
 """Version of the recipe, part of the request; raise it when the same request would give other cases."""
 
 
@@ -156,7 +156,7 @@ def collected(
         InputError: cases were made with different weights.
     """
     rows: list[dict[str, str]] = []
-    entries, all_notes, lineages, erased = [], list(notes), [], 0
+    entries, all_notes, lineages, erased, is_erasure = [], list(notes), [], 0, False
     done = [case_id for case_id in cases if is_done(out / case_id)]
     for case_id in done:
         content = read_mapping(out / case_id / MANIFEST)
@@ -164,6 +164,7 @@ def collected(
         all_notes += [f"{case_id}: {note}" for note in content["notes"]]
         kept = ("seed", "patient_id", "source", "files", "nodules", "erased", "region_voxels")
         entries.append({"case": case_id, **{name: content[name] for name in kept if name in content}})
+        is_erasure |= "erased" in content
         erased += len(content.get("erased", ()))
         table = out / case_id / NODULE_TABLE
         for row in read_table(table) if table.is_file() else []:
@@ -193,4 +194,4 @@ def collected(
     write_manifest(out / MANIFEST, manifest)
     of_cases = [f"{case_id}/{name}" for case_id in done for name in (MARK, *files_of(out / case_id))]
     write_mark(out, sorted([*[NODULE_TABLE] * bool(rows), MANIFEST, CASES_REQUEST, *of_cases]))
-    return EditedFolder(out, tuple(done), len(rows) + erased, failed, tuple(all_notes))
+    return EditedFolder(out, tuple(done), erased if is_erasure else len(rows), failed, tuple(all_notes))

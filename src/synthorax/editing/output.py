@@ -21,6 +21,7 @@ from synthorax.io.scans import Scan
 from synthorax.io.tables import even_rows, write_table
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.provenance import MANIFEST, Origin, fingerprint, sha256, synthetic_patient, write_manifest
+from synthorax.region import Region, paint_labels
 from synthorax.volume import Volume
 
 SERIES = "ct"
@@ -84,12 +85,14 @@ def write_edited(
         masks: dict[int, str] = {}
         if to_dicom:
             files, patient = _write_dicom(folder, edited, origin, source, patient_id, keep_identity)
+            present = _by_segments(present, edited.regions)
         else:
             files, masks = _write_images(folder, edited, region, origin, None if came_as_dicom else source)
             patient = _synthetic_patient_of(source, patient_id)
         pictured: dict[str, str] = {}
         if picture is not None:
-            pictured = dict.fromkeys(picture(folder / BEFORE_AFTER), BEFORE_AFTER)
+            shown = picture(folder / BEFORE_AFTER)
+            pictured = dict.fromkeys(shown if edited.kind == "inject" else (), BEFORE_AFTER)
             files["picture"] = BEFORE_AFTER
         if present:
             write_table(folder / NODULE_TABLE, _rows(present, files, masks, pictured, patient))
@@ -145,9 +148,10 @@ def _write_dicom(
     files = {"scan": SERIES, "region": "region.dcm"}
     if edited.mask.voxels.any():
         files["mask"] = "mask.dcm"
-        names = [f"Nodule {i + 1}" for i in range(len(edited.regions))]
-        target = folder / files["mask"]
-        write_segmentation(target, edited.mask, headers, names, mark=origin.mark, regions=edited.regions)
+        names = [f"Nodule {label}" for label, own in enumerate(edited.regions, start=1) if own.voxels]
+        regions = [own for own in edited.regions if own.voxels]
+        mask = replace(edited.mask, voxels=paint_labels(regions, edited.mask.shape))
+        write_segmentation(folder / files["mask"], mask, headers, names, mark=origin.mark, regions=regions)
     whole = ("Edit region",)
     region = replace(edited.region, voxels=edited.region.voxels.astype(np.uint8))
     write_segmentation(folder / files["region"], region, headers, whole, mark=origin.mark, what="Edit region")
@@ -215,6 +219,12 @@ def _earlier(edited: Edited) -> list[Nodule]:
                 replace(facts, nodule_id=f"{label:02d}", center_mm=ball.center_mm, attributes=measured, label=label)
             )
     return made
+
+
+def _by_segments(nodules: Sequence[Nodule], regions: Sequence[Region]) -> list[Nodule]:
+    """Return nodules with the numbers of their DICOM segments as labels: labels without voxels have no segment."""
+    labels = [label for label, own in enumerate(regions, start=1) if own.voxels]
+    return [replace(one, label=labels.index(one.label) + 1 if one.label in labels else 0) for one in nodules]
 
 
 def about_source(source: Scan | None, keep_identity: bool) -> dict[str, str]:

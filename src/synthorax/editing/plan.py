@@ -120,13 +120,13 @@ class Request:
         return len(self.points_mm) + (0 if self.auto == LIDC_AUTO else int(self.auto))
 
     def nodules(self, seed: int) -> tuple[AskedNodule, ...]:
-        """Return the nodules, those with a place first.
+        """Return the nodules, in the order of the plan's rows, or those with a place first.
 
         Args:
             seed: seed of drawn nodules.
         """
         if self.planned:
-            return tuple(sorted(self.planned, key=lambda one: one.point_mm is None))
+            return self.planned
         places = [*self.points_mm, *[None] * (self._stated - len(self.points_mm))]
         diameters = self.diameters_mm * (len(places) if len(self.diameters_mm) == 1 else 1)
         stated = [AskedNodule(mm, self.attributes, at) for mm, at in zip(diameters, places, strict=True)]
@@ -198,8 +198,9 @@ def plan_nodules(
         if not request.force or any(one.point_mm is None for one in asked):
             raise
         notes.append(str(error))
-    wanted, methods, found, refused = [], [], 0, None
-    for one in asked:
+    placed: dict[int, Wanted] = {}
+    found, refused = 0, None
+    for i, one in sorted(enumerate(asked), key=lambda numbered: numbered[1].point_mm is None):
         anywhere = False
         if one.point_mm is not None:
             place = Ball(one.point_mm, one.diameter_mm)
@@ -229,11 +230,11 @@ def plan_nodules(
                 refused = error
                 notes.append(f"a nodule of {one.diameter_mm:.1f} mm, drawn from LIDC-IDRI, is left out: {error}")
                 continue
-        wanted.append(Wanted(place, one.attributes, anywhere, outline=one.outline, row=one.row))
-        methods.append(one.method)
-    if not wanted and refused is not None:
+        placed[i] = Wanted(place, one.attributes, anywhere, outline=one.outline, row=one.row)
+    if not placed and refused is not None:
         raise refused
-    return InjectionPlan(tuple(wanted), tuple(methods), lungs, tuple(notes))
+    order = sorted(placed)
+    return InjectionPlan(tuple(placed[i] for i in order), tuple(asked[i].method for i in order), lungs, tuple(notes))
 
 
 def _check_points(points: Iterable[Point]) -> None:

@@ -153,7 +153,7 @@ def _check_reach(unwanted: Sequence[Unwanted], method: Method, *, can_choose: bo
     Args:
         unwanted: the nodules.
         method: erases them.
-        can_choose: whether the error says which of the others can be chosen by their labels.
+        can_choose: whether the caller can choose nodules by their labels; else they can in a call for this scan alone.
 
     Raises:
         InputError: names the first such nodule.
@@ -168,10 +168,11 @@ def _check_reach(unwanted: Sequence[Unwanted], method: Method, *, can_choose: bo
             refused = refused or error
     if refused is None:
         return
-    if can_choose and fitting and all(fitting):
-        subject, found, expected = refused.args
-        raise InputError(subject, found, f"{expected}; or leave it out: --labels {_listed(fitting)}") from refused
-    raise refused
+    if not fitting or not all(fitting):
+        raise refused
+    how = "leave it out" if can_choose else "erase the others of this scan alone"
+    subject, found, expected = refused.args
+    raise InputError(subject, found, f"{expected}; or {how}: --labels {_listed(fitting)}") from refused
 
 
 def _listed(labels: Collection[int]) -> str:
