@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pytest
 from matplotlib.image import imread
 
@@ -34,13 +35,16 @@ def test_an_injection_and_an_erasure_have_a_picture_with_a_row_for_each_nodule(s
     files = read_mapping(tmp_path / "one" / "manifest.json")["files"]
     assert files["picture"] == PICTURE
     one, two = imread(tmp_path / "one" / PICTURE), imread(tmp_path / "two" / PICTURE)
-    assert two.shape == (2 * one.shape[0], *one.shape[1:])
+    assert two.shape[1:] == one.shape[1:]
+    a_row = two.shape[0] - one.shape[0]
+    assert 0 < one.shape[0] - a_row < a_row / 3  # the lines below
     half = one.shape[1] // 2
     assert abs(one[:, :half].mean() - one[:, half:].mean()) > 0.001  # the nodule is after, not before
     edited = tmp_path / "two" / files["scan"]
     where = [nodule.center_mm for nodule in made.nodules]
     sx.erase(edited, LungFiller(), at_mm=where, diameter_mm=12, out=tmp_path / "erased")
-    assert imread(tmp_path / "erased" / PICTURE).shape == two.shape
+    erased = imread(tmp_path / "erased" / PICTURE)  # which needs no lines below
+    assert erased.shape[0] == 2 * a_row
 
 
 def test_the_cases_of_a_folder_and_a_session_have_it_too(scans, tmp_path):
@@ -52,6 +56,17 @@ def test_the_cases_of_a_folder_and_a_session_have_it_too(scans, tmp_path):
     session.erase(LungFiller(), label=1)
     session.write(tmp_path / "nothing")
     assert not (tmp_path / "nothing" / PICTURE).exists()  # no nodule is left to show
+
+
+def test_a_slice_has_a_bar_of_10_mm_and_the_outlines_of_both_kinds():
+    hu, mask, other = np.zeros((40, 40)), np.zeros((40, 40), bool), np.zeros((40, 40), bool)
+    mask[18:22, 18:22], other[30:34, 30:34] = True, True
+    shown = figures.Slice(hu, mask, "", (20, 20), others=other, pixel_mm=0.8)
+    (axes,) = figures.ct_slices([shown], half=18, below="a line").axes
+    (bar,) = axes.lines
+    assert np.ptp(bar.get_xdata()) == pytest.approx(10 / 0.8)
+    assert [text.get_text() for text in axes.texts] == ["10 mm"]
+    assert len([each for each in axes.collections if len(each.get_paths())]) == 2
 
 
 @pytest.fixture

@@ -119,7 +119,9 @@ def test_processes_one_of_which_is_killed_and_a_cluster_make_the_same_bytes(made
     assert contents(tmp_path / "dask") == contents(made.out)
 
 
-def test_a_stopped_call_makes_only_the_cases_that_are_missing_and_another_request_is_refused(made, folder, tmp_path):
+def test_a_stopped_call_makes_only_the_cases_that_are_missing_and_another_request_is_refused(
+    made, folder, tmp_path, capsys
+):
     out = tmp_path / "again"
     shutil.copytree(made.out, out)
     shutil.rmtree(out / "bob_ct")
@@ -128,6 +130,8 @@ def test_a_stopped_call_makes_only_the_cases_that_are_missing_and_another_reques
     assert sx.inject_folder(folder, out, Ball(), workers=1, **NODULES) == replace(made, out=out)
     assert contents(out) == contents(made.out)
     assert (out / "ann_ct" / "ct.nii.gz").stat().st_mtime_ns == before
+    kept = len(made.cases) - 1
+    assert f"{out}: {kept} of {kept + 1} cases kept from an earlier call" in capsys.readouterr().err
     with pytest.raises(
         InputError, match="cases of another request \\(--seed was 4, now 5\\); expected the same request, or --over"
     ):

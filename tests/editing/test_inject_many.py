@@ -120,6 +120,22 @@ def test_the_nodules_of_a_plan_lie_at_its_places_and_are_made_by_its_methods(che
     assert made.lineage.seen == {patient_key("one"), patient_key("two")}
 
 
+def test_nodules_of_a_plan_keep_the_order_of_its_rows_also_those_without_a_place(chest, tmp_path):
+    plan = planned(tmp_path / "plan.csv", ("", "", "", "", 12, ""), ("", *LEFT, 20, ""))
+    made = sx.inject(chest, Ball(), plan=plan)
+    assert [nodule.extra["wanted_diameter_mm"] for nodule in made.nodules] == ["12", "20"]
+    assert made.nodules[1].center_mm == pytest.approx(LEFT, abs=3)
+
+
+def test_a_diameter_that_the_method_cannot_make_is_told_before_one_that_fits_nowhere(chest, tmp_path):
+    narrow = Ball("narrow", most_mm=24)
+    with pytest.raises(InputError, match="found 90 mm; expected at most 24 mm with narrow"):
+        sx.inject(chest, narrow, auto=1, diameter_mm=90)
+    plan = planned(tmp_path / "plan.csv", ("", *LEFT, 20, ""), ("", "", "", "", 90, ""))
+    with pytest.raises(InputError, match=r"line 3, diameter: found 90 mm; expected at most 24 mm with narrow"):
+        sx.inject(chest, narrow, plan=plan)
+
+
 def test_a_plan_of_a_folder_names_scans_by_their_paths_and_leaves_the_others_out(scans, tmp_path):
     plan = planned(tmp_path / "plan.csv", ("bob/ct.nii.gz", *LEFT, 20, ""), ("bob/ct.nii.gz", *RIGHT, 12, ""))
     made = sx.inject_folder(scans, tmp_path / "out", Ball(), plan=plan, workers=1)

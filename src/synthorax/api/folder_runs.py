@@ -16,6 +16,7 @@ from synthorax.api.known_nodules import without_folder
 from synthorax.api.side_by_side import methods_by_name
 from synthorax.errors import InputError, reason
 from synthorax.makers import as_recorded
+from synthorax.screen import quantity
 
 if TYPE_CHECKING:
     from synthorax.editing.cases import EditedFolder
@@ -200,11 +201,13 @@ def _run(job: FolderEdit, cases: Sequence[ScanCase], workers: int | None, cluste
     Raises:
         InputError: no case could be made.
     """
-    from synthorax.datasets.progress import with_progress
+    from synthorax.datasets.progress import tell, with_progress
     from synthorax.editing.cases import is_done
     from synthorax.parallel import map_processes
 
     missing = [case for case in cases if not is_done(job.out / case.case_id)]
+    if kept := len(cases) - len(missing):
+        tell(f"{job.out}: {kept} of {quantity(len(cases), 'case')} kept from an earlier call")
     failed: dict[str, tuple[str, ...]] = {}
     outcomes = map_processes(job, missing, workers=workers, chunk=1, cluster=cluster, name=lambda case: case.case_id)
     with closing(outcomes):

@@ -181,7 +181,7 @@ def plan_nodules(
         seed: seed of drawn nodules and found places.
         labels: mask of the scan's own nodules, which new ones must not touch.
         finder: finds the lungs.
-        check: raises an error for a drawn nodule that the method cannot make.
+        check: raises an error for a nodule that its method cannot make.
 
     Raises:
         InputError: no lungs are found; a place lies outside the lungs, on another nodule or outside the scan (the last
@@ -190,6 +190,10 @@ def plan_nodules(
     notes: list[str] = []
     taken = nodule_balls(labels) if labels is not None else []
     asked = request.nodules(seed)
+    for one in asked:
+        if not one.is_drawn and one.outline is None:
+            with naming_row(one.row):
+                check(one)
     lungs = placement = None
     try:
         lungs = finder(ct)

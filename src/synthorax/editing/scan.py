@@ -77,7 +77,7 @@ def inject_by_each(
     plans: list[InjectionPlan] = []
 
     def check(one: AskedNodule) -> None:
-        for method in methods:
+        for method in [others[one.method]] if one.method in others else methods:
             method.reach_mm(Edit("inject", replace(one.attributes, diameter_mm=one.diameter_mm)))
 
     def edit(method: Method, upright: Volume) -> Edited:
