@@ -160,7 +160,7 @@ def _page_content(
         "real": figures.surfaces(
             [seeds.occupancy[i] > 0 for i in shown] + list(learned.masks[shown]),
             spacing,
-            captions=[f"real, {volumes[i]:.0f} mm³" for i in shown] + ["as learned"] * len(shown),
+            captions=[f"real, {volumes[i]:.0f} mm³" for i in shown] + ["copy"] * len(shown),
             colours=[figures.REAL] * len(shown) + [figures.SYNTHETIC] * len(shown),
             columns=len(shown),
         ),
@@ -180,7 +180,7 @@ def _page_content(
         "walk": figures.surfaces(
             list(walk.masks),
             spacing,
-            captions=["first, as learned", *(f"step {i}" for i in range(1, WALK_STEPS - 1)), "second, as learned"],
+            captions=["copy of one", *(f"step {i}" for i in range(1, WALK_STEPS - 1)), "copy of another"],
             colours=[figures.SYNTHETIC] * WALK_STEPS,
             columns=WALK_STEPS,
         ),
