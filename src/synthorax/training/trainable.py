@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from synthorax.errors import InputError
-from synthorax.nn.small_grids import SmallGridsInSingle
+from synthorax.nn.cpu_convolutions import CpuConvolutions
 from synthorax.seeding import derive, generator
 from synthorax.training.config import Precision
 
@@ -230,7 +230,7 @@ class Trainable(ABC):
             cast: AbstractContextManager[Any] = self._fabric.autocast()
         else:
             cast = torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
-        with cast, SmallGridsInSingle():
+        with cast, CpuConvolutions():
             yield
 
     def drawn(self, kind: str, step: int, *shape: int, uniform: bool = False) -> Tensor:

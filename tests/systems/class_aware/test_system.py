@@ -7,9 +7,9 @@ import torch
 from synthorax.datasets.outlines import one_readers
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Lineage, fill
+from synthorax.nn.cpu_convolutions import CpuConvolutions
 from synthorax.nn.critics import InPaintingCritic
 from synthorax.nn.local_crop import LocalCrop
-from synthorax.nn.small_grids import SmallGridsInSingle
 from synthorax.nodule import NoduleAttributes
 from synthorax.systems.class_aware.conditions import conditions_of
 from synthorax.systems.class_aware.config import PRESETS, ClassAwareConfig, TrainingOptions, spread_rows
@@ -201,7 +201,7 @@ def test_bfloat16_gradients_of_the_critics_are_numbers():
     patches = torch.rand(8, 1, 32, 32, 32) * 2 - 1
     region = torch.zeros_like(patches)
     region[..., 10:22, 10:22, 10:22] = 1
-    with torch.autocast("cpu", torch.bfloat16), SmallGridsInSingle():
+    with torch.autocast("cpu", torch.bfloat16), CpuConvolutions():
         verdicts = critic(patches, LocalCrop.around(region))
     sum(verdict.score.mean() + verdict.classes.logsumexp(1).mean() for verdict in verdicts).backward()
     assert all(parameter.grad.isfinite().all() for parameter in critic.parameters())

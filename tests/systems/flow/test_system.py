@@ -142,7 +142,7 @@ def test_without_guidance_to_the_condition_it_does_not_count_and_with_more_it_co
         return system.drawn_in(asked, noise, FlowOptions(steps=1, guidance=guidance))
 
     plain = drawn(nothing, torch.zeros_like(patch), 1.0)
-    assert torch.equal(drawn(condition, outline, 0.0), plain)
+    assert torch.allclose(drawn(condition, outline, 0.0), plain, atol=1e-5)
     once, twice = (drawn(condition, outline, guidance) - plain for guidance in (1.0, 2.0))
     assert once.abs().mean() > 0
     assert twice.abs().mean() > 1.2 * once.abs().mean()

@@ -207,20 +207,22 @@ class Flow(TrainedSystem):
         """
         network, own = self._drawing, gaps.on(self.device)
         ct = self._normal(own.patches)
-        without = torch.zeros_like(own.outline)
+        if options.guidance != 1:  # both velocities in one batch, which oneDNN computes much faster than batches of 1
+            conditions = torch.cat([own.condition, own.nothing])
+            outlines = torch.cat([own.outline, torch.zeros_like(own.outline)])
+        else:
+            conditions, outlines = own.condition, own.outline
+        regions = own.region.repeat(len(conditions) // len(ct), 1, 1, 1, 1)
 
         def velocity(made: Tensor, now: float) -> Tensor:
-            seen = torch.where(own.region > 0, made, ct)
-            time = torch.full((len(ct),), now, device=ct.device)
-
-            def along(outline: Tensor, condition: Tensor) -> Tensor:
-                with self.autocast(precision):
-                    return network(seen, own.region, outline, time, condition).float()
-
+            seen = torch.where(own.region > 0, made, ct).repeat(len(conditions) // len(ct), 1, 1, 1, 1)
+            time = torch.full((len(conditions),), now, device=ct.device)
+            with self.autocast(precision):
+                along = network(seen, regions, outlines, time, conditions).float()
             if options.guidance == 1:
-                return along(own.outline, own.condition)
-            usual = along(without, own.nothing)
-            return usual + options.guidance * (along(own.outline, own.condition) - usual)
+                return along
+            asked, usual = along.chunk(2)
+            return usual + options.guidance * (asked - usual)
 
         made = integrated(velocity, noise.to(self.device), options.steps, options.solver)
         return pasted(self._unit(made).clip(-1, 1), own.patches, own.region).cpu()
