@@ -174,9 +174,14 @@ def system_of(model: Path | str) -> Entry:
 
 
 def _without_weights(name: str | Path) -> Entry | None:
-    """The system without weights of that name; None if there is none, or if there is a file or folder of that name."""
+    """Return the system without weights of that name; None if there is none, or if a file or model has the name."""
     entry = registry().entries.get(str(name))
-    return entry if entry is not None and not entry.is_trained and not Path(name).exists() else None
+    return entry if entry is not None and not entry.is_trained and not _is_model(Path(name)) else None
+
+
+def _is_model(path: Path) -> bool:
+    """Return whether a path is that of a file or of a model's folder, which goes before a system or bundled model."""
+    return path.is_file() or (path / CONFIG).is_file()
 
 
 def able(roles: tuple[Role, ...]) -> list[str]:
@@ -367,7 +372,7 @@ def load(model: Path | str) -> Model:
     """Load a model with its weights, ready to sample.
 
     Args:
-        model: a bundled model's name, a run folder, or a weights file with its `config.yaml` beside it. A file or
+        model: a bundled model's name, a run folder, or a weights file with its `config.yaml` beside it. A file or run
             folder of that name goes before a bundled model. If the run was validated, its best weights are loaded.
 
     Raises:
@@ -395,7 +400,7 @@ def load(model: Path | str) -> Model:
 def _places(model: Path | str) -> tuple[Path, Path]:
     """Return the folder and the weights file of a model, as `load` takes it."""
     path = Path(model)
-    if not path.exists():
+    if not path.exists() or (str(model) in bundled() and not _is_model(path)):
         if str(model) not in (known := bundled()):
             if (entry := registry().entries.get(str(model))) is not None and entry.is_trained:
                 train = f"synthorax train {entry.name} --data {DATA_PLACES[entry.data]} --out RUN"

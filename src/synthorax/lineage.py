@@ -18,7 +18,8 @@ class Lineage:
 
     Attributes:
         name: name of the maker.
-        model_sha256: hash of the maker's weights; empty for a maker without weights.
+        model_sha256: hash of the maker's weights, or the hashes of several makers with commas between them; empty for
+            makers without weights.
         seen: patients on whom the weights, or weights that they were started from, were trained.
         outlines: patients whose outlines or label maps were put into samples.
         tells: whether `seen` is known; False for a model without a record of its patients.
@@ -80,9 +81,18 @@ class Lineage:
 
 
 def joined_lineages(lineages: Iterable[Lineage]) -> Lineage:
-    """Return the lineage of samples that several makers made together; its name lists the makers' names, each once."""
+    """Return the lineage of samples that several makers made together.
+
+    Its name lists the makers' names, and its hash the hashes of their weights, each once.
+    """
     makers = list(dict.fromkeys(lineages))
     whole = makers[0]
     for other in makers[1:]:
         whole = whole.joined(other)
-    return replace(whole, name=", ".join(dict.fromkeys(one.name for one in makers if one.name)))
+    names, hashes = (_each_once(texts) for texts in zip(*((one.name, one.model_sha256) for one in makers), strict=True))
+    return replace(whole, name=names, model_sha256=hashes)
+
+
+def _each_once(lists: Iterable[str]) -> str:
+    """Return the parts of texts that are lists with commas, each once, as such a list."""
+    return ", ".join(dict.fromkeys(part for text in lists for part in text.split(", ") if part))

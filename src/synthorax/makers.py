@@ -529,7 +529,9 @@ def check_filled(method: Method, patch: Volume, edit: Edit, filled: Filled) -> N
             the method.
     """
     if filled.hu.shape != patch.shape or not np.isfinite(filled.hu).all():
-        raise InputError(method.name, f"a result of {filled.hu.shape} voxels", f"{patch.shape} voxels of finite HU")
+        missing = int((~np.isfinite(filled.hu)).sum())
+        found = f"a result of {filled.hu.shape} voxels{f', {missing} of them NaN or infinite' * bool(missing)}"
+        raise InputError(method.name, found, f"{patch.shape} voxels of finite HU")
     if edit.kind == "inject" and (filled.mask is None or (filled.mask.shape, filled.mask.dtype) != (patch.shape, bool)):
         found_mask = "no mask" if filled.mask is None else f"a mask {filled.mask.shape} of {filled.mask.dtype}"
         raise InputError(method.name, f"{found_mask} of an injected nodule", f"a mask {patch.shape} of bool")

@@ -89,7 +89,7 @@ def test_the_captions_say_nodule_slice_method_diameters_and_kind(scans, drawn, t
     assert before == f"nodule 01, before\naxial slice at z = {z:.1f} mm"
     assert after.splitlines() == [
         "made by render",
-        f"{mm:.1f} mm measured, 12 mm requested",
+        f"mask of {mm:.1f} mm, 12 mm requested",
         f"ground-glass, malignancy {made.nodules[0].attributes.malignancy:.2g} of 5",
     ]
     sx.erase(tmp_path / "in" / "chest.nii.gz", LungFiller(), at_mm=LEFT, diameter_mm=12, out=tmp_path / "out")

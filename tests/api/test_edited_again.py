@@ -58,7 +58,7 @@ def test_a_second_injection_keeps_the_patients_and_the_request_of_the_first(once
     lineage, edits, notes = record(tmp_path / "two")
     assert made.lineage == lineage
     assert lineage.seen == SEEN | SEEN_LATER
-    assert (lineage.name, lineage.model_sha256) == ("second, first", "2" * 64)
+    assert (lineage.name, lineage.model_sha256) == ("second, first", f"{'2' * 64}, {'1' * 64}")
     assert (edits[1]["seed"], edits[1]["model_sha256"]) == (6, "2" * 64)
     assert not any("synthetic" in note for note in notes)
     third = sx.inject(scan_of(tmp_path / "two"), "render", at_mm=(70, 10, -40), diameter_mm=9, out=tmp_path / "three")

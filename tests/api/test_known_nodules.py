@@ -268,8 +268,9 @@ def test_an_erasure_of_one_nodule_keeps_mask_and_facts_of_the_others(once, kind,
         (case,) = sx.erase_folder(once[kind], tmp_path / "all", LungFiller(), plan=plan, workers=1).cases
         out = tmp_path / "all" / case
     manifest, (row,) = read_mapping(out / "manifest.json"), read_table(out / "nodules.csv")
-    assert "nodule 02: stays in the scan" in manifest["notes"]
+    assert "nodule 02: kept in the scan" in manifest["notes"]
     assert len(manifest["erased"]) == 1
+    assert manifest["gone"] == ["01"]
     label = 1 if kind == "dicom" else 2  # a DICOM segmentation has no segment without voxels
     assert [(nodule["nodule_id"], nodule["label"]) for nodule in manifest["nodules"]] == [("02", label)]
     assert ((labels_of(out) == label) == (before == 2)).all()

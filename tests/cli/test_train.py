@@ -79,7 +79,7 @@ def test_no_torch_and_no_other_systems_configuration_is_loaded_for_a_help():
         ("train lung --data lidc --out new --layers 3x3", "setting layers: found '3x3'"),
         (
             "train ac-wgan --data s --out new --layers 3_3",
-            "--layers: ac-wgan has no such option; it takes --data",
+            "--layers: no option of ac-wgan; possible are --data",
         ),
         *(
             (f"train class-aware --data s --out new --preset smoke --set {setting}", f"setting {said}")

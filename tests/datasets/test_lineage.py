@@ -104,7 +104,7 @@ def test_a_maker_that_knows_held_out_patients_is_refused_by_their_ids_here(tmp_p
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
-        (case("made", lineage=GAN), "its maker, ac-wgan, was trained on 1 held-out patients, such as P2 (val)"),
+        (case("made", lineage=GAN), "its maker, ac-wgan, was trained on 1 held-out patient, such as P2 (val)"),
         (
             case("made", lineage=Lineage("render", outlines=GAN.seen)),
             "it has the outline of a nodule of patient P2 (val)",

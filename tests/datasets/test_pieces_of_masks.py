@@ -98,7 +98,7 @@ def test_a_centre_at_no_piece_is_told(tmp_path):
     assert any("4 separate pieces, without a piece at the centre" in note for note in case.notes)
 
 
-def test_a_mask_label_and_several_labels_mean_one_nodule(tmp_path):
+def test_a_mask_label_means_one_nodule_and_several_labels_far_apart_mean_several(tmp_path):
     (tmp_path / "a").mkdir()
     store, case = prepared(tmp_path / "a", [{"mask_label": 1, "malignancy": 4}])
     assert voxels(store, case) == [FOUR.sum()]
@@ -106,8 +106,10 @@ def test_a_mask_label_and_several_labels_mean_one_nodule(tmp_path):
     (tmp_path / "b").mkdir()
     labels = sum((i + 1) * b.astype(np.uint8) for i, b in enumerate(BALLS))
     store, case = prepared(tmp_path / "b", [{"malignancy": 4}], labels)
-    assert voxels(store, case) == [FOUR.sum()]
-    assert any("labels 1, 2, 3, 4 are taken as one nodule" in note for note in case.notes)
+    assert len(case.nodules) == 4
+    assert sum(voxels(store, case)) == FOUR.sum()
+    assert [nodule.attributes.malignancy for nodule in case.nodules] == [None] * 4
+    assert any("labels 1, 2, 3, 4 are taken together" in note for note in case.notes)
 
 
 def nnunet(folder, label):
@@ -135,3 +137,22 @@ def test_labels_of_nnunet_that_are_no_nodules_are_not_read_and_the_note_says_whi
     store = api.prepare("scans", nnunet(tmp_path / "in", "liver"), tmp_path / "store", split=(1, 0, 0), workers=1)
     assert not any(case.nodules for case in store.cases)
     assert any("imagesTr/a_0000.nii.gz,labelsTr/a.nii.gz,1" in note for note in store.source["notes"])
+
+
+def test_a_row_with_ratings_or_a_diameter_but_no_place_never_makes_its_scan_healthy(tmp_path):
+    for i, row in enumerate(({"malignancy": 5}, {"diameter_mm": 9}, {"nodule_id": "7"}, {})):
+        (tmp_path / str(i) / "in").mkdir(parents=True)
+        write_image(tmp_path / str(i) / "in" / "ct.nii.gz", CT)
+        write_table(tmp_path / str(i) / "in" / "nodules.csv", [{"image": "ct.nii.gz", "mask": "", **row}])
+        case = api.prepare(
+            "patches", tmp_path / str(i) / "in", tmp_path / str(i) / "store", split=(1, 0, 0), workers=1
+        ).cases[0]
+        assert case.nodules == ()
+        assert case.annotated == ("none-known" if row else "all")
+        assert bool(row) == any("left out: neither mask nor centre" in note for note in case.notes)
+
+
+def test_a_diameter_that_is_far_from_the_width_of_the_mask_is_told(tmp_path):
+    _, case = prepared(tmp_path, [{"mask_label": 1, "diameter_mm": 1.5}])
+    assert case.nodules[0].attributes.diameter_mm == 1.5
+    assert any("its diameter_mm is 1.5, and its mask is" in note for note in case.notes)

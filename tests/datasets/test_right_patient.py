@@ -439,3 +439,18 @@ def test_a_table_of_ours_whose_manifest_is_damaged_does_not_make_its_scan_wholly
         (tmp_path / name / "manifest.json").write_text(text)
         image = TableImage(tmp_path / name / "a.nii.gz", "", None, table=tmp_path / name / "nodules.csv")
         assert manifests.usual(image) == "some"
+
+
+def test_rows_without_a_patient_and_ids_that_are_nearly_the_same_are_told(tmp_path, capsys):
+    rows = []
+    for name, patient in (("a", "H-001"), ("b", "h-001 "), ("c", ""), ("d", "H-002")):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_image(tmp_path / "in" / f"{name}.nii.gz", CT)
+        rows.append({"image": f"{name}.nii.gz", "mask": "", "patient_id": patient})
+    write_table(tmp_path / "in" / "nodules.csv", rows)
+    assert main(["prepare", "patches", f"{tmp_path}/in", "--out", f"{tmp_path}/store", "--workers", "1"]) == 0
+    assert patients(api.open_store(tmp_path / "store")) == {"a": "H-001", "b": "h-001", "c": "c", "d": "H-002"}
+    said = capsys.readouterr()
+    notes = said.out + said.err
+    assert "1 image of a table without a patient_id, which other rows have (c.nii.gz): the folder or file is" in notes
+    assert "patient ids that differ in capitals or spaces alone are of different patients: 'H-001', 'h-001'" in notes

@@ -258,7 +258,9 @@ def test_some_labels_of_a_mask_or_rows_of_a_table_are_taken_out_and_the_others_s
     assert (made.ct.voxels[ill.mask.voxels == narrow] == LUNG_HU).all()
     assert (made.ct.voxels == ill.ct.voxels)[ill.mask.voxels == wide].all()
     assert made.about["only_labels"] == [narrow]
-    assert made.notes[0] == f"nodule {wide:02d}: stays in the scan"
+    assert [(nodule.nodule_id, nodule.label) for nodule in made.nodules] == [(f"{narrow:02d}", narrow)]
+    assert made.gone == (f"{narrow:02d}",)
+    assert made.notes[0] == f"nodule {wide:02d}: kept in the scan"
     assert ((made.mask.voxels == wide) == (ill.mask.voxels == wide)).all()
     assert not (made.mask.voxels == narrow).any()
     rows = [dict(zip(CENTER, one.center_mm, strict=True)) | {"diameter_mm": 12} for one in ill.nodules]
@@ -284,7 +286,7 @@ def test_a_nodule_stays_if_at_most_half_of_its_voxels_may_have_changed_and_it_is
     erased = Region.of(voxels == 3)
     left = staying(lines, changed, [erased])
     assert [own.voxels for own in left] == [0, 8, 0]
-    assert notes_of_staying(left) == ["nodule 02: stays in the scan"]
+    assert notes_of_staying(left) == ["nodule 02: kept in the scan"]
     assert notes_of_cuts(left, changed) == ["nodule 02: 4 of its 8 voxels lie in the edit region"]
 
 
@@ -298,7 +300,7 @@ def test_the_verb_takes_out_the_nodules_of_some_labels(ill, tmp_path, capsys):
     assert main([*command, "--labels", "2"]) == 0
     said = capsys.readouterr()
     assert "1 nodule removed" in said.out
-    assert "nodule 01: stays in the scan" in said.err
+    assert "nodule 01: kept in the scan" in said.err
     assert [row["mask_label"] for row in read_table(tmp_path / "out" / "nodules.csv")] == ["1"]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert len(manifest["erased"]) == 1

@@ -117,7 +117,7 @@ def test_labels_that_are_taken_together_are_told(tmp_path):
     write_image(tmp_path / "m.nrrd", replace(CT, voxels=NODULE + 2 * np.roll(NODULE, 9, 2)))
     found = read_nodule_on(tmp_path / "m.nrrd", CT)
     assert found.voxels.sum() == 2 * NODULE.sum()
-    assert "labels 1, 2 are taken as one nodule; mask_label chooses one of them" in found.notes[0]
+    assert "labels 1, 2 are taken together; mask_label chooses one of them" in found.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_arms_are_compared_by_the_paired_test_of_the_studies_and_corrected_toget
         assert (test["difference"], test["low"], test["p"]) == (expected.difference, expected.low, expected.p)
         raw.append(expected.p)
     assert [test["p_holm"] for test in tests] == holm_of_known(raw)
-    assert results["answer"].startswith("Yes: with: a higher AUC than “without”")
+    assert results["answer"].startswith("“with” has a higher AUC than “without”, p < 0.05")
     assert results["answer"] in page.read_text().replace("&lt;", "<")
     assert results["counts"] == {"patients": 60, "nodules": 60, "cases without one": 120}
 

@@ -13,7 +13,9 @@
     malignancy, texture, ...   LIDC's ratings (`nodule.RATINGS`), one number, or one for each reader: `4 3 5`; may be
                   missing; those of kinds also as words (`nodule.RATING_WORDS`), such as ground-glass
 
-An image without nodules has one row with neither mask nor centre. Other columns are kept as text.
+An image without nodules has one row without mask, centre, diameter, ratings, mask_label and nodule_id. A row with some
+of these but neither mask nor centre cannot be used, and the nodules of its image then count as not all known. Other
+columns are kept as text.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class NoduleRow:
         nodule_id: id from the table, or else the number of the row among those of the image.
         mask: file with the nodule's voxels; None if not given.
         mask_label: value of the nodule in the mask, or the name of its segment; None for all values above 0.
-        center_mm: world position (x, y, z), LPS; None if not given.
+        center_mm: world position (x, y, z), LPS; None if not given. A row with neither mask nor centre cannot be read.
         attributes: diameter and ratings, agreed over the readers.
         ratings: name of a rating -> the value of each reader.
         extra: columns that have no meaning here.
@@ -157,23 +159,24 @@ def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> 
 
 
 def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
-    """The nodule of a row; None if the row has neither mask nor centre. Raises ValueError if a value does not fit."""
+    """The nodule of a row; None if the row names none. Raises ValueError if a value does not fit."""
     mask = row.get("mask", "").strip()
     label = _label(row)
     center = [row.get(axis, "").strip() for axis in CENTER]
     diameter = _number(row, "diameter_mm")
-    if not mask and not any(center):
+    ratings = {name: given for name in RATINGS if (given := _ratings(name, row.get(name) or ""))}
+    nodule_id = row.get("nodule_id", "").strip()
+    if not (mask or any(center) or diameter is not None or ratings or label is not None or nodule_id):
         return None
     if any(center) and not all(center):
         raise ValueError("a centre with fewer than three numbers")
-    if not mask and diameter is None:
+    if not mask and any(center) and diameter is None:
         raise ValueError("a centre without diameter_mm")
     if diameter is not None and not 0 < diameter < 1000:
         raise ValueError(f"diameter_mm {diameter:g}")
     x, y, z = (_number(row, axis) for axis in CENTER)
-    ratings = {name: given for name in RATINGS if (given := _ratings(name, row.get(name) or ""))}
     return NoduleRow(
-        nodule_id=row.get("nodule_id", "").strip() or f"{number:02d}",
+        nodule_id=nodule_id or f"{number:02d}",
         mask=folder / mask if mask else None,
         mask_label=label,
         center_mm=None if x is None or y is None or z is None else (x, y, z),

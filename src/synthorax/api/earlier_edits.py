@@ -95,18 +95,17 @@ def of_edit(nodule: Nodule, number: int | None) -> Nodule:
     return replace(nodule, extra=extra if number is None else {**extra, EDIT: str(number)})
 
 
-def edit_entry(result: Edited, seed: int, gone: tuple[str, ...] = ()) -> dict[str, Any]:
+def edit_entry(result: Edited, seed: int) -> dict[str, Any]:
     """Return the manifest's entry on one edit of several.
 
     Args:
         result: the result of the edit.
         seed: seed of the edit.
-        gone: ids of the nodules that an erasure removed.
     """
     lineage = result.lineage
     about = {"edit": result.kind, "method": lineage.name, "model_sha256": lineage.model_sha256, "seed": seed}
     taken = [nodule.row() for nodule in result.nodules] if result.kind == "erase" else []
-    return {**about, **result.about, **({"erased": taken, "gone": list(gone)} if taken else {})}
+    return {**about, **result.about, **({"erased": taken, "gone": list(result.gone)} if taken else {})}
 
 
 def _entries(manifest: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -119,7 +118,7 @@ def _entries(manifest: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     kind = ("erase" if "erased" in manifest else "inject") if is_edit else "made"
     known = {name: manifest.get(name) for name in ("method", "model_sha256", "seed")}
     known["method"] = known["method"] or manifest.get("system")
-    erased = {"erased": manifest["erased"], "gone": []} if kind == "erase" else {}
+    erased = {"erased": manifest["erased"], "gone": manifest.get("gone", [])} if kind == "erase" else {}
     source = manifest.get("source")
     told = source if isinstance(source, dict) else {}
     hashed = {name: text for name, text in told.items() if name != "series_uid"}  # kept with the identity only

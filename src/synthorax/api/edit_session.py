@@ -16,7 +16,7 @@ from synthorax.api.edit_requests import LungFinderName, finder_of, read_scan_giv
 from synthorax.api.editing import erase, inject, write_one
 from synthorax.api.known_nodules import known_nodules
 from synthorax.editing.edited import Edited
-from synthorax.editing.erase import notes_of_cuts, notes_of_staying, staying
+from synthorax.editing.erase import gone_between, notes_of_cuts, notes_of_staying, staying
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU, orient
 from synthorax.io.scans import Scan
@@ -42,7 +42,6 @@ class EditStep:
         before, after: HU of the box [z, y, x].
         labels_before, labels_after: labels of the nodules in the whole scan, as regions.
         nodules: the session's nodules after the edit.
-        gone: ids of the nodules that an erasure took away.
     """
 
     result: Edited
@@ -53,7 +52,11 @@ class EditStep:
     labels_before: tuple[Region, ...]
     labels_after: tuple[Region, ...]
     nodules: tuple[Nodule, ...]
-    gone: tuple[str, ...] = ()
+
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """Ids of the nodules that an erasure removed."""
+        return self.result.gone
 
 
 class EditSession:
@@ -196,9 +199,9 @@ class EditSession:
         changed = made.region.voxels
         left = staying(self.labels, changed, [] if label is None else [self.labels[label - 1]])
         made = made.noting([*notes_of_cuts(left, changed), *self._known.notes_of_erasure(made)])
-        gone = [i for i, (old, new) in enumerate(zip(self.labels, left, strict=True), 1) if old.voxels > new.voxels]
-        nodules = tuple(nodule for nodule in self.nodules if nodule.label not in gone)
-        return self._take(made, seed, left, nodules, tuple(f"{number:02d}" for number in gone))
+        made = replace(made, gone=gone_between(self.labels, left))
+        nodules = tuple(nodule for nodule in self.nodules if left[nodule.label - 1].voxels)
+        return self._take(made, seed, left, nodules)
 
     def undo(self) -> EditStep:
         """Take the last edit back and return it.
@@ -258,7 +261,7 @@ class EditSession:
             kind="inject" if any(own.voxels for own in last.labels_after) else "erase",
             lineage=joined_lineages(result.lineage for result in results),
             notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
-            about={"edits": [edit_entry(step.result, step.seed, step.gone) for step in self._steps]},
+            about={"edits": [edit_entry(step.result, step.seed) for step in self._steps]},
         )
         return self._earlier.before(self._known.before(several), last.seed)
 
@@ -299,7 +302,6 @@ class EditSession:
         seed: int,
         labels: tuple[Region, ...],
         nodules: tuple[Nodule, ...],
-        gone: tuple[str, ...] = (),
     ) -> EditStep:
         """Make an edit the session's last one."""
         changed = Region.of(made.region.voxels)
@@ -314,7 +316,6 @@ class EditSession:
             labels_before=self.labels,
             labels_after=labels,
             nodules=nodules,
-            gone=gone,
         )
         self._steps.append(step)
         self._undone.clear()

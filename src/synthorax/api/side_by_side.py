@@ -24,6 +24,9 @@ from synthorax.makers import EditKind, as_recorded
 from synthorax.nodule import Nodule, NoduleAttributes, kind_in_words
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from synthorax.anatomy.placement import Clearance, Site
     from synthorax.editing.edited import Edited
     from synthorax.editing.plan import AutoLidc
@@ -174,7 +177,8 @@ def draw_sites(file: Path, before: Volume, edited: Mapping[str, Edited]) -> list
         edited: name of each edit's method to its result; a single edit may have an empty name. All have the same sites.
 
     Returns:
-        The ids of the nodules that the picture shows, the first `MOST_PICTURED`.
+        The ids of the nodules that the picture shows, at most `MOST_PICTURED`: those that are not visible in their
+        surroundings, and the first of the others.
     """
     import numpy as np
 
@@ -186,7 +190,9 @@ def draw_sites(file: Path, before: Volume, edited: Mapping[str, Edited]) -> list
     none = np.zeros(whole.shape[1:], bool)
     panels = []
     first = next(iter(edited.values()))
-    for i, nodule in enumerate(first.nodules[:MOST_PICTURED]):
+    shown = _pictured(first.nodules)
+    for i in shown:
+        nodule = first.nodules[i]
         z, y, x = np.rint(whole.to_voxel(nodule.center_mm)).astype(int).tolist()
         diameter_mm = float(nodule.extra.get("wanted_diameter_mm") or nodule.attributes.diameter_mm or 0)
         wide = max(PICTURED_MM, 2 * diameter_mm)
@@ -198,11 +204,32 @@ def draw_sites(file: Path, before: Volume, edited: Mapping[str, Edited]) -> list
             hu, mask = (voxels[z] for voxels in volumes[name])
             outlined = mask == one.nodules[i].label if one.kind == "inject" else none
             caption = _caption(one.kind, one.nodules[i], name)
-            others = (mask > 0) & ~outlined
+            others = (mask > 0) & ~outlined & _around(mask.shape, (y, x), half)
             panels.append(Slice(hu, outlined, caption, (y, x), SYNTHETIC, half, others, whole.spacing_mm[2]))
     figure = ct_slices(panels, half=half, columns=1 + len(edited), below=_below(first.kind, panels))
     figure.savefig(file, format="png")
-    return [nodule.nodule_id for nodule in first.nodules[:MOST_PICTURED]]
+    return [first.nodules[i].nodule_id for i in shown]
+
+
+def _around(shape: Sequence[int], middle: tuple[int, int], half: int) -> NDArray[np.bool_]:
+    """Return the pixels [y, x] of a slice that a picture shows.
+
+    Args:
+        shape: pixels (y, x) of the slice.
+        middle: pixel (y, x) in the middle of the picture.
+        half: pixels on each side of it.
+    """
+    import numpy as np
+
+    shown, (y, x) = np.zeros(shape, bool), middle
+    shown[max(y - half, 0) : y + half, max(x - half, 0) : x + half] = True
+    return shown
+
+
+def _pictured(nodules: Sequence[Nodule]) -> list[int]:
+    """Return the indices of the nodules to show, in their order: those that are not visible go before the others."""
+    chosen = sorted(range(len(nodules)), key=lambda i: nodules[i].extra.get("visible") != "no")
+    return sorted(chosen[:MOST_PICTURED])
 
 
 def _below(kind: EditKind, panels: Sequence[Slice]) -> str:
@@ -231,6 +258,6 @@ def _caption(kind: EditKind, nodule: Nodule, name: str) -> str:
     else:
         asked = nodule.extra.get("wanted_diameter_mm", "")
         asked = f", {float(asked):.3g} mm requested" if asked else ""
-        lines = [f"made by {method}", f"{diameter_mm:.1f} mm measured{asked}", kind_in_words(nodule.attributes)]
+        lines = [f"made by {method}", f"mask of {diameter_mm:.1f} mm{asked}", kind_in_words(nodule.attributes)]
         lines += ["not visible in its surroundings"] * (nodule.extra.get("visible") == "no")
     return "\n".join(part for line in lines for part in wrap(line, CAPTION_CHARACTERS))

@@ -68,9 +68,7 @@ def with_options(
         ]
 
     def refusal(flag: str) -> str:
-        return (
-            f"{flag}: {system} has no such option; it takes {_flags(annotated({**(kinds or {}), **taken()}), options)}"
-        )
+        return f"{flag}: no option of {system}; possible are {_flags(annotated({**(kinds or {}), **taken()}), options)}"
 
     parameters = annotated(kinds or {})
     chosen.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -228,14 +228,16 @@ def patches(
     - mask: image in which the nodule's voxels are above 0, equal to mask_label, or of a probability of 0.5 or more; or
       a DICOM SEG, RTSTRUCT or Slicer segmentation, of which mask_label is the number, value or name of a segment.
       Without mask_label, each separate piece of the mask is a nodule; if the row has a centre, only the piece there.
-    - center_x_mm, center_y_mm, center_z_mm, diameter_mm: world mm (LPS), for a nodule without a mask.
+    - center_x_mm, center_y_mm, center_z_mm, diameter_mm: world mm (LPS), for a nodule without a mask. With a mask,
+      diameter_mm replaces the mask's largest width in an axial slice.
     - patient_id: patient of the image; if the column is missing, --patient-from finds the patients.
     - split: train, val or test; if the column is missing, --split sets the shares.
     - malignancy, texture, spiculation, lobulation, sphericity, margin, calcification, subtlety, internal_structure:
       LIDC's ratings, one number, or one for each reader with spaces between them, or words such as ground-glass;
       optional.
 
-    A row with neither mask nor centre is an image without a nodule. Other columns are kept.
+    A row without mask, centre, diameter, ratings and nodule_id is an image without a nodule. A row with some of these
+    but neither mask nor centre is left out and named. Other columns are kept.
 
     Parameters
     ----------

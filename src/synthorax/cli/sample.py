@@ -117,7 +117,8 @@ def sample(
         how["device"] = device
     chosen = None if formats is None else [name.strip() for name in formats.split(",")]
     with claiming(out, overwrite=overwrite, sources=[Path(model)]):
-        made = api.sample_chunks(api.load(model, device), n, seed=seed, **asked, **given)
+        source = api.load(model, device) if system_of(model).is_trained else model
+        made = api.sample_chunks(source, n, seed=seed, **asked, **given)
         said = api.write_samples(out, made, seed=seed, how=how, formats=chosen, overwrite=overwrite, tell=warn)
     say(f"{out}: {said}")
 

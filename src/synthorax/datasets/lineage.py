@@ -14,6 +14,7 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.lineage import Lineage
 from synthorax.provenance import ANONYMOUS_PATIENT, SEEN_BEFORE, UNTOLD, patient_key, patient_keys
+from synthorax.screen import quantity
 
 ORIGIN = "shape_origin"
 """Column of a table of nodules: the patient from whose outline the nodule was made."""
@@ -141,7 +142,9 @@ def why_not_train(case: CaseEntry, held_out: Mapping[str, HeldOut]) -> Leak | No
         cause = "with outlines of nodules of patients of validation or test"
         return Leak(f"it has the outline of a nodule of patient {outlined[0]}", cause)
     if lineage is not None and (seen := sorted(str(held_out[key]) for key in lineage.seen & held_out.keys())):
-        found = f"its maker, {lineage.name}, was trained on {len(seen)} held-out patients, such as {seen[0]}"
+        found = (
+            f"its maker, {lineage.name}, was trained on {quantity(len(seen), 'held-out patient')}, such as {seen[0]}"
+        )
         return Leak(found, BY_MAKERS)
     return None
 

@@ -128,9 +128,9 @@ def regions_of_row(
 ) -> RowRegions:
     """Read the mask that a row of a table names.
 
-    A mask with a `mask_label`, or of several labels or structures, is one nodule. The separate pieces of any other mask
-    are nodules, of which a row with a centre means the piece at the centre, and one with a diameter alone the piece
-    whose diameter is nearest.
+    A mask with a `mask_label` is one nodule. The separate pieces of any other mask are nodules, whatever their labels
+    or structures; a row with a centre means the piece at the centre, and one with a diameter alone the piece whose
+    diameter is nearest.
 
     Args:
         row: the row.
@@ -139,19 +139,22 @@ def regions_of_row(
         read: function that reads masks that are images.
 
     Raises:
-        InputError: the file is missing, has no voxel of the nodule, or has no piece at the row's centre.
+        InputError: the row has neither mask nor centre; or the file is missing, has no voxel of the nodule, or has no
+            piece at the row's centre.
     """
+    if row.mask is None and row.center_mm is None:
+        expected = "one of them, or for an image without a nodule a row without any value"
+        raise InputError("row", "neither mask nor centre", expected)
     if row.mask is None:
         return RowRegions()
     if not row.mask.is_file():
         raise InputError(row.mask, f"no file {row.mask.name}", "the mask that the table names")
     if is_image(row.mask):
         found = read_nodule_on(row.mask, scan.ct, row.mask_label, read=read)
-        region, notes, joined = Region.of(found.voxels), list(found.notes), found.joined
+        region, notes = Region.of(found.voxels), list(found.notes)
     else:
-        region, notes, joined = _of_dicom(row.mask, row.mask_label, scan)
-    is_whole = row.mask_label is not None or joined > 1
-    if not is_whole or (shares and row.center_mm is not None):
+        region, notes = _of_dicom(row.mask, row.mask_label, scan)
+    if row.mask_label is None or (shares and row.center_mm is not None):
         return _pieces_of_row(row, region, notes, scan.ct, shares)
     return RowRegions((region,), (), (*notes, *_far(row, region, scan.ct)))
 
@@ -192,11 +195,11 @@ def _far(row: NoduleRow, region: Region, ct: Volume) -> list[str]:
     return [f"its centre lies {gap:.0f} mm from its mask; the mask is used{_hint(ct, row)}"]
 
 
-def _of_dicom(path: Path, label: int | str | None, scan: Scan) -> tuple[Region, list[str], int]:
+def _of_dicom(path: Path, label: int | str | None, scan: Scan) -> tuple[Region, list[str]]:
     """Read a segment or structure of a DICOM mask by number or name, or all structures that are nodules as one.
 
     Returns:
-        The voxels, notes, and the number of structures.
+        The voxels, and notes.
     """
     if label:
         chosen = read_structures(path, scan.ct, lambda s: label in (s.number, s.name))
@@ -210,11 +213,9 @@ def _of_dicom(path: Path, label: int | str | None, scan: Scan) -> tuple[Region, 
         raise InputError(path, f"{chosen[0].named}: {chosen[0].reason}", "a structure with voxels in the scan")
     notes = [note for structure in chosen for note in structure.notes]
     if len(regions) > 1:
-        notes.append(
-            f"its mask has {len(regions)} structures, which are taken as one nodule; mask_label would choose one"
-        )
+        notes.append(f"its mask has {len(regions)} structures, which are taken together; mask_label would choose one")
     corner, counts = agreement(regions)
-    return Region(corner, counts > 0), notes, len(regions)
+    return Region(corner, counts > 0), notes
 
 
 def distance_mm(region: Region, point_mm: tuple[float, float, float], ct: Volume) -> float:

@@ -40,6 +40,8 @@ from synthorax.volume import Volume
 
 SAME_ROW_MM = 0.5
 """Two rows without masks are one nodule if their centres are at most this far apart, in mm."""
+MOST_WIDTHS = 2.0
+"""Factor between the stated diameter of a nodule and the width of its mask beyond which a note gives both."""
 TABLE_TO_MASK_MM = 3.0
 """A nodule of a table is matched to a mask at most this far, in mm, or half its diameter from its centre."""
 
@@ -259,7 +261,9 @@ class TableSource:
             except InputError as error:
                 lost.append(f"nodule {row.nodule_id} left out: {error.args[1]}; expected {error.args[2]}")
                 continue
-            notes += [f"nodule {row.nodule_id}: {note}" for note in found.notes]
+            notes += [
+                f"nodule {row.nodule_id}: {note}" for note in (*found.notes, *_other_width(row, found.regions, scan.ct))
+            ]
             regions += found.regions
             others.setdefault((row.mask, row.mask_label), (row.nodule_id, []))[1].extend(found.left)
         unnamed = _unnamed(others.values(), regions)
@@ -379,6 +383,17 @@ def _of_row(row: NoduleRow, region: Region | None, label: int, ct: Volume) -> No
     if attributes.diameter_mm is None:
         attributes = replace(attributes, diameter_mm=axial_diameter_mm(inside, ct.spacing_mm))
     return Nodule(row.nodule_id, (x, y, z), attributes, label, row.ratings, row.extra)
+
+
+def _other_width(row: NoduleRow, regions: Sequence[Region], ct: Volume) -> list[str]:
+    """Return a note if the diameter of a row and the width of its mask differ by more than a factor `MOST_WIDTHS`."""
+    stated = row.attributes.diameter_mm
+    if stated is None or len(regions) != 1 or not regions[0].voxels:
+        return []
+    width = axial_diameter_mm(regions[0].indices(), ct.spacing_mm)
+    if 1 / MOST_WIDTHS <= width / stated <= MOST_WIDTHS:
+        return []
+    return [f"its diameter_mm is {stated:g}, and its mask is {width:.1f} mm wide; diameter_mm is kept"]
 
 
 def _of_pieces(

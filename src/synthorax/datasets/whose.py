@@ -17,6 +17,7 @@ from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
 from synthorax.io.images import image_stem
 from synthorax.provenance import sha256, synthetic_patient
+from synthorax.screen import quantity
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def whose_scans(
             given[i] = given[i] or named
     asked = [i for i, patient in enumerate(given) if not patient]
     found, notes = tell_patients_apart([people[i] for i in asked], patient_from)
+    notes += _notes_on_ids(given, rows)
     patients = list(given)
     namesakes: set[str] = set()
     for i, patient in zip(asked, found, strict=True):
@@ -114,6 +116,30 @@ def whose_scans(
         for i, (patient, key, image, files) in enumerate(zip(patients, keys, rows, scans, strict=True))
     ]
     return whose, [*notes, *link_notes]
+
+
+def _notes_on_ids(given: Sequence[str], rows: Sequence[TableImage | None]) -> list[str]:
+    """Return notes on images of tables without the patient id that others have, and on ids that are nearly the same.
+
+    Args:
+        given: patient id of each scan; empty if none was given.
+        rows: entry of each scan in a table, or None.
+    """
+    notes = []
+    blank = [row.image.name for patient, row in zip(given, rows, strict=True) if row is not None and not patient]
+    if blank and any(row is not None and row.patient_id for row in rows):
+        notes.append(
+            f"{quantity(len(blank), 'image')} of a table without a patient_id, which other rows have "
+            f"({', '.join(blank[:MOST_NAMED])}): the folder or file is taken for the patient"
+        )
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for patient in filter(None, given):
+        spellings["".join(patient.split()).casefold()].add(patient)
+    for alike in spellings.values():
+        if len(alike) > 1:
+            listed = ", ".join(repr(patient) for patient in sorted(alike))
+            notes.append(f"patient ids that differ in capitals or spaces alone are of different patients: {listed}")
+    return notes
 
 
 def _originals(scans: Sequence[Files], sources: Sequence[tuple[str, str]]) -> dict[int, int]:

@@ -25,7 +25,7 @@ from synthorax.io.locks import clear_leftovers
 from synthorax.io.mappings import read_mapping
 from synthorax.io.requests import differing_options
 from synthorax.io.tables import even_rows, read_table, write_table
-from synthorax.makers import Lineage
+from synthorax.lineage import Lineage, joined_lineages
 from synthorax.provenance import MANIFEST, SYNTHETIC_MARK, write_manifest
 
 CASES_REQUEST = "request.json"
@@ -169,16 +169,17 @@ def collected(
         table = out / case_id / NODULE_TABLE
         for row in read_table(table) if table.is_file() else []:
             rows.append(under(case_id, row))
-    if len(hashes := {lineage.model_sha256 for lineage in lineages}) > 1:
-        raise InputError(
-            out, f"cases made with {len(hashes)} different weights", "cases of one model; --overwrite makes all again"
-        )
+    hashes: dict[str, set[str]] = {}
+    for lineage in lineages:
+        hashes.setdefault(lineage.name, set()).add(lineage.model_sha256)
+    for name, each in hashes.items():
+        if len(each) > 1:
+            found = f"cases made with {len(each)} different weights of {name}"
+            raise InputError(out, found, "cases of one model; --overwrite makes all again")
     all_notes += [f"{case_id}: left out: {why}" for case_id, why in failed.items()]
     if rows:
         write_table(out / NODULE_TABLE, even_rows(rows))
-    lineage = lineages[0]
-    for other in lineages[1:]:
-        lineage = lineage.joined(other)
+    lineage = joined_lineages(lineages)
     manifest = {
         "synthetic": SYNTHETIC_MARK,
         "method": lineage.name,

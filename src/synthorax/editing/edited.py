@@ -30,6 +30,7 @@ class Edited:
         regions: mask of each label, overlaps included; label i has index i - 1.
         about: the request, as a manifest records it.
         known: facts about the nodules that the scan had before, such as ratings, with their labels in `mask`.
+        gone: ids of the nodules of the scan's mask that an erasure removed.
     """
 
     ct: Volume
@@ -42,6 +43,7 @@ class Edited:
     regions: tuple[Region, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
     known: tuple[Nodule, ...] = ()
+    gone: tuple[str, ...] = ()
 
     def turned_like(self, scan: Volume) -> Edited:
         """Return the edited scan on the axes of the scan whose reoriented voxels were edited."""

@@ -74,27 +74,32 @@ def erase_nodules(
     """
     if not unwanted:
         raise InputError("nodules", "no nodule to erase", "a place and a diameter, or a mask of nodules")
+    labels = [one.label for one in unwanted]
+    if not all(labels) or len(set(labels)) < len(labels):
+        labels = [*range(1, len(unwanted) + 1)]
     notes = []
-    for i, one in enumerate(unwanted, start=1):
+    for i, one in enumerate(unwanted):
         with naming_row(one.row):
-            notes += [(note, f"{i:02d}")] if (note := _doubt(ct, one.place, force)) else []
+            notes += [(note, f"{labels[i]:02d}")] if (note := _doubt(ct, one.place, force)) else []
     voxels, region = ct.voxels.copy(), np.zeros(ct.shape, bool)
     made = replace(ct, voxels=voxels)  # shares the array that every edit changes
     nodules = []
     for i, one in enumerate(unwanted):
         edit = Edit("erase", NoduleAttributes(diameter_mm=one.place.diameter_mm))
-        with naming_row(one.row or f"nodule {i + 1:02d}" * (len(unwanted) > 1)):
+        name = f"{labels[i]:02d}"
+        with naming_row(one.row or f"nodule {name}" * (len(unwanted) > 1)):
             reach_mm = method.reach_mm(edit)
         window = cut(made, one.place.center_mm, reach_mm)
         if one.own is not None:
             edit = replace(edit, mask=one.own.within(window.start, window.patch.shape))
         filled = fill(method, window.patch, window.region, edit, derive(seed, "nodule", i))
         window.paste(filled.hu, voxels, region)
-        notes += [(note, f"{i + 1:02d}") for note in filled.notes]
+        notes += [(note, name) for note in filled.notes]
         if edit.mask is not None and (edit.mask & ~window.region).any():
-            notes.append(("some of its voxels lie outside the region that the method changes", f"{i + 1:02d}"))
-        notes += [(note, f"{i + 1:02d}") for note in _remains(ct, made, one)]
-        nodules.append(Nodule(f"{i + 1:02d}", one.place.center_mm, edit.nodule, extra={"method": method.name}))
+            notes.append(("some of its voxels lie outside the region that the method changes", name))
+        notes += [(note, name) for note in _remains(ct, made, one)]
+        extra = {"method": method.name}
+        nodules.append(Nodule(name, one.place.center_mm, edit.nodule, extra=extra, label=one.label))
     return Edited(
         ct=made,
         mask=replace(ct, voxels=np.zeros(ct.shape, np.uint8)),
@@ -118,7 +123,13 @@ def with_staying(made: Edited, labels: Volume, erased: Sequence[Region]) -> Edit
     after = staying(before, made.region.voxels, erased)
     mask = replace(made.mask, voxels=paint_labels(after, made.ct.shape).astype(np.uint8))
     notes = [*notes_of_staying(after), *notes_of_cuts(after, made.region.voxels)]
-    return replace(made, mask=mask, regions=after).noting(notes)
+    return replace(made, mask=mask, regions=after, gone=gone_between(before, after)).noting(notes)
+
+
+def gone_between(before: Sequence[Region], after: Sequence[Region]) -> tuple[str, ...]:
+    """Return the ids of the nodules that had a mask before an erasure and have none after it."""
+    pairs = zip(before, after, strict=True)
+    return tuple(f"{i:02d}" for i, (old, new) in enumerate(pairs, start=1) if old.voxels > new.voxels)
 
 
 def staying(nodules: Sequence[Region], changed: NDArray[np.bool_], erased: Sequence[Region] = ()) -> tuple[Region, ...]:
@@ -143,7 +154,7 @@ def notes_of_staying(nodules: Sequence[Region]) -> list[str]:
     Args:
         nodules: their masks, empty for nodules that are gone.
     """
-    return by_nodule(("stays in the scan", f"{i:02d}") for i, own in enumerate(nodules, start=1) if own.voxels)
+    return by_nodule(("kept in the scan", f"{i:02d}") for i, own in enumerate(nodules, start=1) if own.voxels)
 
 
 def notes_of_cuts(nodules: Sequence[Region], changed: NDArray[np.bool_]) -> list[str]:

@@ -106,7 +106,7 @@ def write_edited(
             "request": dict(about or {}),
             "files": files,
             **({"nodules": [nodule.row() for nodule in present]} if present or edited.kind == "inject" else {}),
-            **({"erased": [nodule.row() for nodule in edited.nodules]} if edited.kind == "erase" else {}),
+            **_of_erasure(edited),
             "region_voxels": int(region.voxels.sum()),
             "lineage": edited.lineage.row(),
             "notes": list(edited.notes),
@@ -207,7 +207,7 @@ def _synthetic_patient_of(source: Scan | None, patient_id: str) -> str:
 
 def _earlier(edited: Edited) -> list[Nodule]:
     """Return the nodules that the scan had before the edit, measured on their voxels."""
-    new = {nodule.label for nodule in edited.nodules}
+    new = {nodule.label for nodule in edited.nodules} if edited.kind == "inject" else set()
     known = {nodule.label: nodule for nodule in edited.known}
     made = []
     for label, own in enumerate(edited.regions, start=1):
@@ -219,6 +219,13 @@ def _earlier(edited: Edited) -> list[Nodule]:
                 replace(facts, nodule_id=f"{label:02d}", center_mm=ball.center_mm, attributes=measured, label=label)
             )
     return made
+
+
+def _of_erasure(edited: Edited) -> dict[str, Any]:
+    """Return the entries on the erased nodules; none after an injection."""
+    if edited.kind == "inject":
+        return {}
+    return {"erased": [nodule.row() for nodule in edited.nodules], "gone": list(edited.gone)}
 
 
 def _by_segments(nodules: Sequence[Nodule], regions: Sequence[Region]) -> list[Nodule]:

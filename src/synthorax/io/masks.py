@@ -49,12 +49,10 @@ class Labels(NamedTuple):
     Attributes:
         voxels: labels [z, y, x].
         notes: sentences on repairs and on voxels left out.
-        joined: number of labels or segments that are taken together as one nodule; 1 if the nodule is not joined.
     """
 
     voxels: NDArray
     notes: tuple[str, ...] = ()
-    joined: int = 1
 
 
 def check_is_mask(path: Path, instead: str = "") -> None:
@@ -150,14 +148,14 @@ def read_nodule_on(
         return _segments_on(path, ct, label)
     if isinstance(label, str):
         raise InputError(path, f"mask_label {quoted(label)} for a mask without named segments", "a whole number")
-    values, notes, _ = read(path, ct)
+    values, notes = read(path, ct)
     marked = values > 0 if label is None else values == label
     if not marked.any():
         _refuse_empty(path, values, label)
     found = np.unique(values[marked])
     if len(found) > 1:
-        notes += (f"{path.name}: labels {_some(found)} are taken as one nodule; mask_label chooses one of them",)
-    return Labels(marked, notes, len(found))
+        notes += (f"{path.name}: labels {_some(found)} are taken together; mask_label chooses one of them",)
+    return Labels(marked, notes)
 
 
 def _refuse_empty(path: Path, values: NDArray, label: int | None) -> None:
@@ -187,10 +185,10 @@ def _segments_on(path: Path, ct: Volume, label: int | str | None) -> Labels:
         notes += one.notes
     names = ", ".join(quoted(found.segments[i].name) for i in chosen[:8]) + ", ..." * (len(chosen) > 8)
     if len(chosen) > 1:
-        notes.append(f"{path.name}: segments {names} are taken as one nodule; mask_label chooses one of them")
+        notes.append(f"{path.name}: segments {names} are taken together; mask_label chooses one of them")
     elif len(found.segments) > 1:
         notes.append(f"{path.name}: the segment {names} is taken for the nodule")
-    return Labels(placed, tuple(dict.fromkeys(notes)), len(chosen))
+    return Labels(placed, tuple(dict.fromkeys(notes)))
 
 
 def _chosen(path: Path, found: NamedSegments, label: int | str | None) -> list[int]:

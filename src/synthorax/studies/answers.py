@@ -60,10 +60,9 @@ def whether_it_helps(tests: Sequence[Compared], arms: Sequence[Arm], least_train
     """
     if not tests:
         return "Not known: no arm has synthetic nodules beside real ones."
+    if guesses := _guesses(tests, arms):
+        return f"This study says nothing about synthetic nodules: {guesses}; train longer or on more."
     baselines = list(dict.fromkeys(test.b for test in tests))
-    aucs = {arm.name: arm.metrics["auc"] for arm in arms if "auc" in arm.metrics}
-    if guesses := [name for name in baselines if name in aucs and _is_chance(aucs[name])]:
-        return f"This study says nothing about synthetic nodules: {'; '.join(_chance(n, aucs[n]) for n in guesses)}."
     low, high = min(t.low for t in tests), max(t.high for t in tests)
     named, without = ", ".join(dict.fromkeys(f"“{t.a}”" for t in tests)), " or ".join(f"“{b}”" for b in baselines)
     if all(t.p_holm is None for t in tests):
@@ -83,6 +82,49 @@ def whether_it_helps(tests: Sequence[Compared], arms: Sequence[Arm], least_train
     return f"{head}: {'; '.join(parts)} than {without}, p < {SURE:g} after correction for all comparisons."
 
 
+def which_score_better(tests: Sequence[Compared], arms: Sequence[Arm], least_trainings: int) -> str:
+    """Return which arms have another AUC than the reference, as one or two sentences; the arms' data are not known.
+
+    Args:
+        tests: comparisons of the AUCs of arms with that of the reference.
+        arms: all arms.
+        least_trainings: fewest trainings of each arm that give p values.
+    """
+    if guesses := _guesses(tests, arms):
+        return f"The scores say nothing: {guesses}; train longer, or measure more cases."
+    reference, low, high = tests[0].b, min(t.low for t in tests), max(t.high for t in tests)
+    if all(t.p_holm is None for t in tests):
+        return (
+            f"Not known: differences in AUC from “{reference}” lie within {low:+.3f} to {high:+.3f}, and fewer than "
+            f"{least_trainings} trainings of each arm give no p values."
+        )
+    sure = [t for t in tests if t.p_holm is not None and t.p_holm < SURE]
+    parts = [
+        f"{names} a {word} AUC than “{reference}”"
+        for word, sign in (("higher", 1), ("lower", -1))
+        if (names := _with_verb([t.a for t in sure if t.difference * sign > 0]))
+    ]
+    if not parts:
+        return (
+            f"No arm has an AUC that is surely other than that of “{reference}” (95 % intervals of the differences "
+            f"within {low:+.3f} to {high:+.3f})."
+        )
+    return f"{'; '.join(parts)}, p < {SURE:g} after correction for all comparisons."
+
+
+def _with_verb(names: Sequence[str]) -> str:
+    """Return the names of arms with the verb to have; nothing for no name."""
+    listed = ", ".join(f"“{name}”" for name in names)
+    return f"{listed} {'have' if len(names) > 1 else 'has'}" if names else ""
+
+
+def _guesses(tests: Sequence[Compared], arms: Sequence[Arm]) -> str:
+    """Return which baselines are not better than chance; nothing if all are."""
+    aucs = {arm.name: arm.metrics["auc"] for arm in arms if "auc" in arm.metrics}
+    baselines = dict.fromkeys(test.b for test in tests)
+    return "; ".join(_chance(name, aucs[name]) for name in baselines if name in aucs and _is_chance(aucs[name]))
+
+
 def _is_chance(auc: Interval) -> bool:
     """Whether an AUC is that of a guess or lower, or its interval includes a guess."""
     return (auc.mean if auc.low is None else auc.low) <= CHANCE
@@ -90,7 +132,7 @@ def _is_chance(auc: Interval) -> bool:
 
 def _chance(name: str, auc: Interval) -> str:
     ends = "" if auc.low is None or auc.high is None else f", 95 % interval {auc.low:.3f} to {auc.high:.3f}"
-    return f"the baseline “{name}” is not surely better than chance (AUC {auc.mean:.3f}{ends}); train longer or on more"
+    return f"the baseline “{name}” is not surely better than chance (AUC {auc.mean:.3f}{ends})"
 
 
 def how_real(kid: Mapping[str, float], maker: str, real: str, rendered: str) -> str:

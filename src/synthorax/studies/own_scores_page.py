@@ -10,7 +10,7 @@ from synthorax.figures import forest
 from synthorax.io.atomic import atomic_folder, check_folder_is_free
 from synthorax.provenance import sha256
 from synthorax.report import write_page
-from synthorax.studies.answers import whether_it_helps
+from synthorax.studies.answers import which_score_better
 from synthorax.studies.own_scores import LEAST_OWN_TRAININGS, compare_own_scores, read_own_scores
 from synthorax.studies.results import machine, write_results
 
@@ -34,7 +34,7 @@ def study_scores(files: Sequence[Path], out: Path, *, reference: str | None = No
     check_folder_is_free(out, overwrite=overwrite, sources=files)
     own = read_own_scores(files)
     arms, tests = compare_own_scores(own, reference or next(iter(own.scores)))
-    answer = whether_it_helps(tests, arms, LEAST_OWN_TRAININGS)
+    answer = which_score_better(tests, arms, LEAST_OWN_TRAININGS)
     data = {"files": {file.name: sha256(file) for file in files}}
     counts = own.counts
     with atomic_folder(out, overwrite=overwrite) as folder:
