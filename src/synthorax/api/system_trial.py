@@ -158,10 +158,19 @@ def _resume(entry: Entry, data: str | Path, folder: Path) -> None:
 
 
 def _read_back(entry: Entry, folder: Path) -> None:
-    from synthorax import hub
+    """Compare the weights of a model that is read with those of its file, and with those of one restored from it."""
+    from safetensors.torch import load_file
 
-    system = hub.load(folder / "run").system
+    from synthorax import hub
+    from synthorax.training.files import BEST, WEIGHTS
+
+    run = folder / "run"
+    saved = load_file(run / (BEST if (run / BEST).is_file() else WEIGHTS))
+    system = hub.load(run).system
     weights = system.weights()
+    for name in saved.keys() & weights.keys():
+        if saved[name].numpy().tobytes() != weights[name].numpy().tobytes():
+            raise _Broken(f"other values of {name} than in the file: `restore` has to load the weights it is given")
     config = json.loads(json.dumps(system.config.model_dump(mode="json")))
     found = entry.load("system", "System").restore(config, weights).weights()
     if found.keys() != weights.keys():

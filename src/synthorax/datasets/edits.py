@@ -310,12 +310,14 @@ def _editable(
                 left_out["without an outline"] += 1
                 continue
             place = Place(case.case_id, case.patient_id, nodule.center_mm, nodule, label)
-            for view in spec.every_view(mm):
-                if why := _why_not_shown(case, view, ball_mm(mm, view), augmentation):
-                    left_out[why] += 1
-                else:
-                    places.append(replace(place, scale=_scale(view, base)))
-                    diameters.append(float(mm))
+            views = [
+                (view, _why_not_shown(case, view, ball_mm(mm, view), augmentation)) for view in spec.every_view(mm)
+            ]
+            fitting = [view for view, why in views if not why]
+            if not fitting:
+                left_out[views[0][1]] += 1
+            places += [replace(place, scale=_scale(view, base)) for view in fitting]
+            diameters += [float(mm)] * len(fitting)
     reasons = ", ".join(f"{count} {why}" for why, count in left_out.items())
     return places, diameters, f"; left out: {reasons}" if reasons else ""
 

@@ -22,6 +22,8 @@ from synthorax.volume import Volume
 if TYPE_CHECKING:
     from synthorax.io.dicom import CtSeries
 
+PICTURE_MOST = 255
+"""Largest value of a mask, or of a CT scaled to the greys of a picture."""
 UNSHIFTED_MOST = 600
 """Values from 0 to above this may be HU plus 1024, as scanners store them; masks and pictures stay below."""
 
@@ -118,6 +120,8 @@ def check_hounsfield(subject: object, volume: Volume, *, blanks: bool = False) -
     if low > AIR_BELOW_HU or high == low:
         is_shifted = low >= 0 and high > UNSHIFTED_MOST
         hint = "; values from 0 on are often HU plus 1024: subtract 1024" if is_shifted else ""
+        if low >= 0 and high <= PICTURE_MOST:
+            hint = f"; values from 0 to at most {PICTURE_MOST} are those of a mask or a picture: give the CT itself"
         expected = f"HU of a CT, with air below {AIR_BELOW_HU}{hint}"
         raise InputError(subject, f"values from {low:g} to {high:g}", expected)
 
