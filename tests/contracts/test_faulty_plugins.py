@@ -126,7 +126,10 @@ def test_doctor_names_what_a_package_lacks(changes, said, toy):
             {"maker": ("self.spec.to_int16(", "self.spec.to_hu(")},
             "found samples with ct of float64; expected ct of int16",
         ),
-        ({"system": (".load_weights(weights)", ".weights()")}, "than in the file: `restore` has to load the weights it"),
+        (
+            {"system": (".load_weights(weights)", ".weights()")},
+            "than in the file: `restore` has to load the weights it",
+        ),
         ({"maker": (".clip(-1, 1)", ".clip(-1, 1) * np.nan")}, "toy: found NaN or infinite HU in 4,096 of 4,096"),
         (
             {"maker": ("self.spec.to_int16(", "(lambda hu: (hu * np.nan).astype(np.int16))(")},
@@ -142,7 +145,21 @@ def test_doctor_names_what_a_package_lacks(changes, said, toy):
         ({"training": ("patches.batch(step, 8)", "patches.batch(id(object()) % 9973, 8)")}, "stopped and resumed"),
         ({"training": ("return Training", "1 / 0\n    return Training")}, "division by zero, toy 1.0, "),
     ],
-    ids=["none", "seed", "number", "type", "weights", "nan", "cast", "name", "role", "heeds", "diameter", "resume", "error"],
+    ids=[
+        "none",
+        "seed",
+        "number",
+        "type",
+        "weights",
+        "nan",
+        "cast",
+        "name",
+        "role",
+        "heeds",
+        "diameter",
+        "resume",
+        "error",
+    ],
 )
 def test_doctor_tries_a_system_and_names_the_promise_that_is_broken(changes, said, toy, capsys):
     toy(**changes)
