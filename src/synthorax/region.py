@@ -149,13 +149,18 @@ def paint_labels(
     return labels
 
 
-def regions_of(labels: NDArray[np.integer], wanted: Iterable[int]) -> list[Region]:
-    """Return the region of each wanted label of a map [z, y, x], in their order; a label without voxels is empty."""
+def regions_of(labels: NDArray[np.integer], wanted: Iterable[int] | None = None) -> list[Region]:
+    """Return the region of each wanted label of a map [z, y, x], in their order; a label without voxels is empty.
+
+    Args:
+        labels: the map.
+        wanted: the labels; None for all from 1 to the largest in the map.
+    """
     from scipy.ndimage import find_objects
 
     boxes = find_objects(labels)
     found = []
-    for label in wanted:
+    for label in range(1, len(boxes) + 1) if wanted is None else wanted:
         box = boxes[label - 1] if 0 < label <= len(boxes) else None
         if box is None:
             found.append(Region((0, 0, 0), np.zeros((0, 0, 0), bool)))

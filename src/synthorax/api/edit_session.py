@@ -106,7 +106,7 @@ class EditSession:
         self.first_labels: tuple[Region, ...] = ()
         if self._known.labels is not None:
             self.mask = self._known.labels
-            self.first_labels = tuple(regions_of(self.mask.voxels, range(1, int(self.mask.voxels.max()) + 1)))
+            self.first_labels = tuple(regions_of(self.mask.voxels))
         self._force = force
         self._steps: list[EditStep] = []
         self._undone: list[EditStep] = []

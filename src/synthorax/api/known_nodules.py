@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from synthorax.editing.erase import Unwanted
     from synthorax.io.scans import Scan
     from synthorax.nodule import Nodule
-    from synthorax.region import Region
     from synthorax.volume import Volume
 
 
@@ -52,10 +51,14 @@ class KnownNodules:
         if more is None or self.labels is None:
             return more if self.labels is None else self.labels
         from synthorax.annotations.masked import SAME_NODULE
-        from synthorax.region import paint_labels
+        from synthorax.region import paint_labels, regions_of
 
-        own = _regions(self.labels)
-        new = [one for one in _regions(more) if one.voxels and all(one.likeness(each) <= SAME_NODULE for each in own)]
+        own = regions_of(self.labels.voxels)
+        new = [
+            one
+            for one in regions_of(more.voxels)
+            if one.voxels and all(one.likeness(each) <= SAME_NODULE for each in own)
+        ]
         _check_count(len(own) + len(new))
         return replace(self.labels, voxels=paint_labels([*own, *new], more.shape))
 
@@ -205,13 +208,6 @@ def _of_case(case: Case, scan: Scan, *, keeps_facts: bool) -> KnownNodules:
     return KnownNodules(labels, nodules if keeps_facts else (), without, notes)
 
 
-def _regions(labels: Volume) -> list[Region]:
-    """Return the region of each label of a label map, empty for a label without voxels."""
-    from synthorax.region import regions_of
-
-    return regions_of(labels.voxels, range(1, int(labels.voxels.max()) + 1))
-
-
 def _check_count(nodules: int) -> None:
     import numpy as np
 
@@ -319,8 +315,10 @@ def _matched(labels: Volume, beside: KnownNodules) -> tuple[Nodule, ...]:
     from synthorax.annotations.masked import SAME_NODULE
     from synthorax.datasets.mask_files import distance_mm
     from synthorax.datasets.sources import TABLE_TO_MASK_MM
+    from synthorax.region import regions_of
 
-    own, theirs = _regions(labels), [] if beside.labels is None else _regions(beside.labels)
+    own = regions_of(labels.voxels)
+    theirs = [] if beside.labels is None else regions_of(beside.labels.voxels)
     left, found = [*beside.nodules, *beside.without], []
     for label, region in enumerate(own, start=1):
         if not region.voxels:

@@ -51,7 +51,7 @@ class Unwanted:
 
 def unwanted_of(labels: Volume) -> list[Unwanted]:
     """Return the nodules of a label map, each with its centroid as place."""
-    regions = regions_of(labels.voxels, range(1, int(labels.voxels.max()) + 1))
+    regions = regions_of(labels.voxels)
     known = [(label, region) for label, region in enumerate(regions, start=1) if region.voxels]
     return [Unwanted(ball_around(region, labels), region, label=label) for label, region in known]
 
@@ -119,7 +119,7 @@ def with_staying(made: Edited, labels: Volume, erased: Sequence[Region]) -> Edit
         labels: mask of the nodules that were in the scan, on the grid of the result; they keep their labels.
         erased: masks of the erased nodules, as far as they are known.
     """
-    before = regions_of(labels.voxels, range(1, int(labels.voxels.max()) + 1))
+    before = regions_of(labels.voxels)
     after = staying(before, made.region.voxels, erased)
     mask = replace(made.mask, voxels=paint_labels(after, made.ct.shape).astype(np.uint8))
     notes = [*notes_of_staying(after), *notes_of_cuts(after, made.region.voxels)]

@@ -108,7 +108,7 @@ def inject_nodules(
     first = 1 if labels is None else int(labels.voxels.max()) + 1
     if first + len(wanted) - 1 > MOST_NODULES:
         raise InputError("nodules", str(first + len(wanted) - 1), f"at most {MOST_NODULES} in a scan")
-    regions = [] if labels is None else regions_of(labels.voxels, range(1, first))
+    regions = [] if labels is None else regions_of(labels.voxels)
     nodules, notes, method_notes, outlines, lineages = [], [], [], [], []
     made = replace(ct, voxels=voxels)  # shares the array that every edit changes
     for i, one in enumerate(wanted):

@@ -156,7 +156,7 @@ def as_labelled(labels: Volume) -> LabelledNodules:
     regions: list[Region] = []
     if is_nodule.any():
         found = cc3d.connected_components(is_nodule, connectivity=26)
-        regions = regions_of(found.astype(np.int32), range(1, int(found.max()) + 1))
+        regions = regions_of(found.astype(np.int32))
     nodules = tuple(_of_map(region, i, labels) for i, region in enumerate(regions, start=1))
     return LabelledNodules(replace(labels, voxels=voxels), tuple(regions), nodules, frozenset(), ())
 

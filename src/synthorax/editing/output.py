@@ -52,9 +52,8 @@ def write_edited(
     The folder gets the scan, as an image or a DICOM series; the nodules' masks (`mask`) and the edit region (`region`),
     as images or DICOM segmentations; nodules.csv, from which `prepare` makes a store; and manifest.json. After an
     erasure, mask and table are of the nodules that stay, and are missing if none is known. Scan and masks are marked
-    as synthetic in their headers. A nodule that is
-    partly hidden by others in an image of labels also gets an image of its own; a DICOM segmentation has one segment
-    for each nodule.
+    as synthetic in their headers. A nodule that is partly hidden by others in an image of labels also gets an image of
+    its own; a DICOM segmentation has one segment for each nodule.
 
     Args:
         out: folder to write.

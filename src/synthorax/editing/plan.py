@@ -291,7 +291,7 @@ def outlined_nodules(outlines: Volume, attributes: NoduleAttributes) -> tuple[As
         InputError: the map has no label.
     """
     upright = orient(outlines, "LPS")
-    regions = regions_of(upright.voxels, range(1, int(upright.voxels.max()) + 1))
+    regions = regions_of(upright.voxels)
     found = []
     for label, own in enumerate(regions, start=1):
         if own.voxels:
@@ -304,7 +304,7 @@ def outlined_nodules(outlines: Volume, attributes: NoduleAttributes) -> tuple[As
 
 def nodule_balls(labels: Volume) -> list[Ball]:
     """Return the balls around the nodules of a label map."""
-    regions = regions_of(labels.voxels, range(1, int(labels.voxels.max()) + 1))
+    regions = regions_of(labels.voxels)
     return [ball_around(region, labels) for region in regions if region.voxels]
 
 

@@ -41,10 +41,10 @@ class CtSganConfig(ScanSettings):
         slices: slices of each slab that the critic of slices sees (N).
         slice_widths: channels of the critic of slices from its finest grid to its coarsest; each grid has half the
             pixels along each axis of the one before.
-        cuda_graphs: record the updates as CUDA graphs and replay them, which is faster for small networks; has no
-            effect without a GPU.
         slab_widths: channels of the critic of slabs; each convolution halves the pixels along y and x, not the number
             of slices.
+        cuda_graphs: record the updates as CUDA graphs and replay them, which is faster for small networks; has no
+            effect without a GPU.
     """
 
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (224, 224, 224)
