@@ -167,9 +167,9 @@ def width_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Give requested and measured diameters."""
     widths = {name: one["widths"] for name, one in {"real": figures, **figures["methods"]}.items() if "widths" in one}
     has_half_way = any("above half-way" in found for found in widths.values())
-    yield "Rank correlation of the requested diameter with the width at half the height of the profile, and with the longest chord of the mask; nodules that the noise hides."
+    yield "Rank correlation of the requested diameter with the full width at half maximum (FWHM) of the nodule's radial HU profile, and with the longest chord of its mask. Invisible: nodules that the noise hides."
     if has_half_way:
-        yield "Of real nodules the diameter is the longest chord of a reader's outline. Above half-way: the correlation by the half-width less the mean of rendering's and the real nodules'."
+        yield "Of real nodules the diameter is the longest chord of a reader's outline. Above half-way: the correlation by the FWHM less the mean of rendering's and the real nodules'."
     yield ""
     rows = []
     for name, found in widths.items():
@@ -178,8 +178,8 @@ def width_lines(figures: Mapping[str, Any]) -> Iterator[str]:
         hidden = f"{found['invisible']} of {found['n']}"
         by = [three(found[kind], ".2f") for kind in ("half-width", "mask")]
         rows.append(["real nodules" if name == "real" else named(name), *by, *half_way, medians, hidden])
-    heads = ["by the half-width", "by the mask", *["above half-way"] * has_half_way]
-    yield from table(["", *heads, "medians asked / half-width / mask, mm", "invisible"], rows)
+    heads = ["by the FWHM", "by the mask", *["above half-way"] * has_half_way]
+    yield from table(["", *heads, "medians asked / FWHM / mask, mm", "invisible"], rows)
 
 
 def sheet_lines(measured: Path, out: Path, name: str) -> Iterator[str]:

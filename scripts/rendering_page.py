@@ -271,7 +271,7 @@ def invisible_lines(versions: Sequence[Version]) -> Iterator[str]:
 
 def diameter_lines(versions: Sequence[Version]) -> Iterator[str]:
     """Give requested and measured diameters."""
-    yield "Test patients. Rank correlation of the requested or stated diameter with the full width at half maximum of the profile, and with the longest chord of the mask."
+    yield "Test patients. Rank correlation of the requested or stated diameter with the full width at half maximum (FWHM) of the nodule's radial HU profile, and with the longest chord of its mask."
     yield ""
     rows = []
     for version in versions:
@@ -280,7 +280,7 @@ def diameter_lines(versions: Sequence[Version]) -> Iterator[str]:
                 medians = " / ".join(f"{value:.1f}" for value in one["median asked, half-width, mask"])
                 label = f"{name}, {version.name}" if name.startswith("made") else name
                 rows.append([label, three(one["half-width"], ".3f"), three(one["mask"], ".3f"), medians])
-    yield from table(["", "by the half-width", "by the mask", "medians asked / half-width / mask, mm"], rows)
+    yield from table(["", "by the FWHM", "by the mask", "medians asked / FWHM / mask, mm"], rows)
 
 
 def time_lines(times: Mapping[str, Any]) -> Iterator[str]:

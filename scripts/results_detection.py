@@ -291,7 +291,7 @@ def verdict(outcome: DetectionOutcome, few: DetectionOutcome, found: Fidelity) -
     yield f"With {FEW_PATIENTS} of them: {compared(few)}"
     yield ""
     kids = ", ".join(f"{name} {row['KID x 1000'][0]:.3g}" for name, row in found.likeness.items())
-    yield f"KID x 1000 against the training nodules: {kids}."
+    yield f"KID x 1000 against the training nodules (lower is more similar; near 0, also below it, is as similar as chance): {kids}."
 
 
 def compared(outcome: DetectionOutcome) -> str:

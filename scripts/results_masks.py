@@ -180,22 +180,22 @@ def band_lines(columns: Mapping[str, NDArray[np.float64]], first: str) -> Iterat
 
 
 def made_diameters(samples: Samples) -> dict[str, NDArray[np.float64]]:
-    """Return diameters of synthetic nodules: requested, in the table, and by half-width."""
+    """Return diameters of synthetic nodules: requested, in the table, and by FWHM."""
     asked = np.array([one[0].diameter_mm for one in samples.asked], float)
     stated = [one[0] for one in samples.nodules]
     table_mm = np.array([nodule.attributes.diameter_mm if nodule.label else np.nan for nodule in stated], float)
     seen = np.clip(samples.ct, *samples.spec.window_hu)
-    return {"asked": asked, "in the table": table_mm, "half-width": half_widths_mm(seen, samples.spec.spacing_mm)}
+    return {"asked": asked, "in the table": table_mm, "FWHM": half_widths_mm(seen, samples.spec.spacing_mm)}
 
 
 def real_diameters(windows: Windows) -> dict[str, NDArray[np.float64]]:
-    """Return diameters of real nodules: stated, of readers' masks, of the segmenter's masks, and by half-width."""
+    """Return diameters of real nodules: stated, of readers' masks, of the segmenter's masks, and by FWHM."""
     hu, spacing = windows.spec.to_hu(windows.ct[:, 0]), windows.spec.spacing_mm
     return {
         "stated": windows.attribute("diameter_mm"),
         "readers' mask": axial_diameters_mm(windows.truth, spacing),
         "segmenter's mask": axial_diameters_mm(windows.masks, spacing),
-        "half-width": half_widths_mm(hu, spacing),
+        "FWHM": half_widths_mm(hu, spacing),
     }
 
 
@@ -261,7 +261,7 @@ def page(real: Path, work: Path, out: Path, name: str, result: list[str]) -> Ite
     yield ""
     yield "## Diameters of real nodules"
     yield ""
-    yield "Rank correlations, of the same nodules:"
+    yield "Rank correlations, of the same nodules; FWHM is the full width at half maximum of the nodule's radial HU profile:"
     yield ""
     yield from correlation_lines(real_ones, np.array(windows.patients))
     yield ""

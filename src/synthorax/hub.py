@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from synthorax.errors import InputError
 from synthorax.io.mappings import parse_yaml, read_mapping
-from synthorax.makers import Generator, Lineage, Maker, Names, Options, Role, check_heeds, check_maker
+from synthorax.makers import Generator, Lineage, Maker, Names, Options, Role, check_heeds, check_maker, check_returned
 from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import patient_key, sha256
 from synthorax.registry import OWN, Entry, place_in_plugin, registry
@@ -462,7 +462,7 @@ def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) ->
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from synthorax.training.trainable import FACTS
+    from synthorax.training.trainable import FACTS, Trainable
 
     try:
         tensors = {key: t.float() if t.is_floating_point() else t for key, t in load_file(weights).items()}
@@ -481,6 +481,7 @@ def _restore(name: str, config: Mapping[str, Any], file: Path, weights: Path) ->
         expected = f"weights of {name} as {file.name} describes it"
         cause = ", ".join(filter(None, (_reason(error), place_in_plugin(error))))
         raise InputError(weights, f"damaged weights, or weights of other networks ({cause})", expected) from error
+    check_returned(name, "the result of `restore`", system, Trainable, "the system with these weights")
     for key, tensor in system.weights().items():
         if not key.startswith(FACTS) and not tensor.isfinite().all():
             raise InputError(

@@ -84,7 +84,10 @@ def meanings(kind: type[BaseModel]) -> dict[str, str]:
     return {name: found[name] for name in kind.model_fields if name in found}
 
 
+FLAG_TYPES = (str, int, float, bool, Path)
+"""Types that can be typed on a command line. Other members of a union, such as arrays, are for Python only."""
 Chosen = TypeVar("Chosen", bound=Options)
+Kept = TypeVar("Kept")
 
 
 def options_of(options: Options | None, kind: type[Chosen], name: str) -> Chosen:
@@ -98,6 +101,25 @@ def options_of(options: Options | None, kind: type[Chosen], name: str) -> Chosen
     if not isinstance(options, kind):
         raise InputError("options", f"a {type(options).__name__}", f"the {kind.__name__} of {name}")
     return options
+
+
+def check_returned(name: str, what: str, found: Kept, kinds: type | tuple[type, ...], expected: str) -> Kept:
+    """Return what a system's own code returned, if it has the right type.
+
+    Args:
+        name: name of the system.
+        what: the value, for the error.
+        found: the value.
+        kinds: the right type, or several.
+        expected: the right value, for the error.
+
+    Raises:
+        InputError: it has another type; names the system.
+    """
+    if not isinstance(found, kinds):
+        shown = "None" if found is None else f"of type {type(found).__name__}"
+        raise InputError(name, f"{what} {shown}", expected)
+    return found
 
 
 @dataclass(frozen=True)
@@ -136,8 +158,8 @@ class Samples:
         arithmetic: conditions for making the same bits again, such as the number of samples computed at once.
 
     Raises:
-        InputError: an array has another shape than `spec`, or a field has not one entry for each sample; names the
-            system.
+        InputError: a field has another type, an array has another shape than `spec`, or a field has not one entry for
+            each sample; names the system.
     """
 
     arrays: Mapping[Array, NDArray[Any]]
@@ -152,14 +174,29 @@ class Samples:
     arithmetic: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        maker, n = self.lineage.name, len(self.index)
+        maker = check_returned("Samples", "lineage", self.lineage, Lineage, "the maker's lineage").name
+        check_returned(maker, "Samples.spec", self.spec, PatchSpec, "a PatchSpec")
+        check_returned(maker, "Samples.arrays", self.arrays, Mapping, "arrays by name")
+        n = len(check_returned(maker, "Samples.index", self.index, np.ndarray, "an array of int64 [n]"))
         for name in ("asked", "nodules", "details"):
+            check_returned(maker, f"Samples.{name}", getattr(self, name), tuple, "a tuple of n entries")
             if (rows := len(getattr(self, name))) != n:
                 raise InputError(maker, f"{rows} entries of `{name}`", f"{n}, one for each number in `index`")
-        for kind, array in self.arrays.items():
+        for name, of, kind in (
+            ("asked", tuple, NoduleAttributes),
+            ("nodules", tuple, Nodule),
+            ("details", Mapping, str),
+        ):
+            for entry in getattr(self, name):
+                expected = f"a {of.__name__} of {kind.__name__}"
+                check_returned(maker, f"an entry of Samples.{name}", entry, of, expected)
+                for each in entry:
+                    check_returned(maker, f"an entry of Samples.{name}", each, kind, expected)
+        for kind_, array in self.arrays.items():
+            check_returned(maker, f"the array {kind_}", array, np.ndarray, "an array [samples, z, y, x]")
             if (shape := np.shape(array)) != (n, *self.spec.size):
                 expected = f"{(n, *self.spec.size)}, [samples, z, y, x]"
-                raise InputError(maker, f"the array {kind} of shape {shape}", expected)
+                raise InputError(maker, f"the array {kind_} of shape {shape}", expected)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -372,8 +409,8 @@ class ScanStream:
         """
         z, y, x = self.shape
         made = 0
-        for slab in self.slabs:
-            made += len(slab)
+        for slab in check_returned("scan", "ScanStream.slabs", self.slabs, Iterable, "an iterator over slabs"):
+            made += len(check_returned("scan", "a slab", slab, np.ndarray, "an array of int16 [n, y, x]"))
             if slab.dtype != np.int16 or slab.shape[1:] != (y, x) or made > z:
                 raise InputError("slab", f"{slab.dtype} {slab.shape}", f"int16 slices of {y} x {x}, {z} in all")
             yield slab
@@ -515,6 +552,7 @@ def fill(method: Method, patch: Volume, region: NDArray[np.bool_], edit: Edit, s
         InputError: the method's result is not as `Filled` promises; names the method.
     """
     found = method.fill_many([patch], [region], [edit], [seed])
+    check_returned(method.name, "the result of `fill_many`", found, Sequence, "a list with a Filled for each edit")
     if len(found) != 1:
         raise InputError(method.name, f"{len(found)} results for one edit", "one result for each edit")
     check_filled(method, patch, edit, found[0])
@@ -528,6 +566,10 @@ def check_filled(method: Method, patch: Volume, edit: Edit, filled: Filled) -> N
         InputError: the HU are not finite, or the HU or the mask of an injected nodule have another size or type; names
             the method.
     """
+    check_returned(method.name, "the result of an edit", filled, Filled, "a makers.Filled")
+    check_returned(method.name, "Filled.hu", filled.hu, np.ndarray, "an array [z, y, x]")
+    check_returned(method.name, "Filled.mask", filled.mask, (np.ndarray, type(None)), "an array [z, y, x] of bool")
+    check_returned(method.name, "Filled.attributes", filled.attributes, NoduleAttributes, "the nodule's attributes")
     if filled.hu.shape != patch.shape or not np.isfinite(filled.hu).all():
         missing = int((~np.isfinite(filled.hu)).sum())
         found = f"a result of {filled.hu.shape} voxels{f', {missing} of them NaN or infinite' * bool(missing)}"
@@ -558,6 +600,8 @@ def checked_samples(
             other arrays, other types or other numbers than promised; names the maker.
     """
     parts = maker.select(asked, seed, options) if select else maker.sample(asked, seed, options)
+    called = f"the result of `{'select' if select else 'sample'}`"
+    check_returned(maker.name, called, parts, Iterable, "an iterator over makers.Samples")
     checked = _checked_parts(maker, parts, len(asked), is_whole=not select and options is None)
 
     def count(part: Samples) -> int:
@@ -598,7 +642,7 @@ def _checked_parts(maker: Generator, parts: Iterable[Samples], n: int, is_whole:
     made, following = 0, 0
     try:
         for part in parts:
-            _check_part(maker, part)
+            _check_part(maker, check_returned(maker.name, "a part of the samples", part, Samples, "makers.Samples"))
             index = part.index.tolist()
             if index != sorted(set(index)) or (index and not following <= index[0] <= index[-1] < n):
                 found = f"samples of numbers {index[:3]} of {n}"
@@ -657,6 +701,8 @@ def check_maker(maker: object, roles: Iterable[Role]) -> Maker:
     Raises:
         InputError: names the missing parts, or the roles that the maker has instead.
     """
+    if maker is None:
+        raise InputError("maker", "None", f"a maker that {' and '.join(sorted(roles))}, returned by the function")
     names = ["name", "lineage", "heeds", "roles"]
     names += [name for role in roles for name in PARTS[role]]
     if missing := [name for name in dict.fromkeys(names) if not hasattr(maker, name)]:

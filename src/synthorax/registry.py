@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from itertools import groupby
+from operator import attrgetter
 from traceback import walk_tb
 from typing import Any, Literal, get_args
 
@@ -141,7 +143,7 @@ class Entry:
         Raises:
             InputError: the module does not load, or lacks the object and there is no default; names the package.
         """
-        mend = f"a system that fits this synthorax; update {self.distribution}"
+        mend = f"a module as docs/extending.md describes it; update {self.distribution}, or correct it if it is yours"
         try:
             found = import_module(f"{self.package}.{module}")
         except InputError:
@@ -150,7 +152,7 @@ class Entry:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise InputError(self.name, f"{self.package}.{module} does not load ({reason})", mend) from error
         if not hasattr(found, name) and default is None:
-            raise InputError(self.name, f"no {name} in {self.package}.{module}", mend)
+            raise InputError(f"{self.package}.{module}", f"no {name}", mend)
         return getattr(found, name, default)
 
 
@@ -302,16 +304,24 @@ def registry() -> Registry:
     """Return the systems of this package and of installed packages with an entry point of the group.
 
     An entry point is listed in `broken`, and does not disturb the others, if it does not load, is no `Entry`, was
-    written for another version of the contract, or has the name of an earlier system.
+    written for another version of the contract, or has the name of a system of this package. Of several packages with a
+    system of one name, none is used, since a user could not know which.
     """
     entries = {entry.name: entry for entry in BUILT_IN}
     broken: dict[str, str] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-        found = _entry(point, entries)
+    for name, same in groupby(
+        sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)), attrgetter("name")
+    ):
+        first, *others = same
+        if others:
+            packages = " and ".join(map(_distribution, (first, *others)))
+            broken[name] = f"the packages {packages} each have a system of this name; uninstall all but one"
+            continue
+        found = _entry(first, entries)
         if isinstance(found, Entry):
-            entries[point.name] = found
+            entries[name] = found
         else:
-            broken[point.name] = found
+            broken[name] = found
     return Registry(entries, broken)
 
 
@@ -358,9 +368,14 @@ def with_version(distribution: str) -> str:
         return distribution
 
 
+def _distribution(point: EntryPoint) -> str:
+    """Return the package that has an entry point."""
+    return point.dist.name if point.dist else point.module
+
+
 def _entry(point: EntryPoint, known: Mapping[str, Entry]) -> Entry | str:
     """Return the entry of an entry point, or the reason why it cannot be used."""
-    where = point.dist.name if point.dist else point.module
+    where = _distribution(point)
     if point.name in known:
         return f"{where} has a system of this name too; the system of {known[point.name].distribution} is used"
     try:
@@ -368,7 +383,7 @@ def _entry(point: EntryPoint, known: Mapping[str, Entry]) -> Entry | str:
     except (Exception, SystemExit) as error:
         return f"{where}: {point.value} does not load ({' '.join(f'{type(error).__name__}: {error}'.split())[:200]})"
     if not isinstance(found, Entry):
-        return f"{where}: {point.value} is a {type(found).__name__}, not a synthorax.registry.Entry"
+        return f"{where}: {point.value} is of type {type(found).__name__}, not a synthorax.registry.Entry"
     if found.api != API:
         return f"{where}: made for contract {found.api}, but this synthorax has {API}; update the older of the two"
     if found.name != point.name:

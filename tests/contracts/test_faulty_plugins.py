@@ -1,18 +1,22 @@
 """A fault of another package's system is told before its harm, by the package's name."""
 
 import csv
+import inspect
 import json
 import re
 import sys
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
+from cyclopts import Parameter
 
 from synthorax.api.machine import _systems
-from synthorax.api.system_checks import check_entry
+from synthorax.api.system_checks import TRAIN_FLAGS, VERB_FLAGS, check_entry
 from synthorax.api.system_trial import Promise
-from synthorax.cli import main
+from synthorax.cli import erase, inject, main, sample, train
 from synthorax.errors import Stopped
 from synthorax.io.images import write_image
 from synthorax.registry import BUILT_IN, registry
@@ -26,6 +30,7 @@ MEASURED = 'made = as_measured(Nodule("1", self.spec.middle_mm, nodule), mask > 
 STATED = 'made = Nodule("1", self.spec.middle_mm, type(nodule)(9.0), label=1)'
 EMPTY = 'made, arrays["mask"] = Nodule("1", self.spec.middle_mm, nodule, label=1), 0 * mask[None]'
 OPTIONS = 'from synthorax import makers\n\nclass Options(makers.Options):\n    """Options of the toy."""\n\n'
+SHARP = OPTIONS.replace('toy."""', 'toy.\n\n    Attributes:\n        sharp: factor of the noise.\n    """')
 BARE = 'roles = "toy", frozenset({"diameter_mm"}), frozenset({"judges"})'
 SMOKE = ("--preset", "smoke", "--device", "cpu")
 
@@ -87,6 +92,14 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
             "toy.config.Options.sharp: found no help; expected a line of it under `Attributes:` in the",
         ),
         (
+            {"config": ("PRESETS", SHARP.replace("sharp", "seed") + "    seed: int = 1\n\nPRESETS")},
+            "toy.config.Options: found 'seed', but the verbs have a --seed of their own; expected another name",
+        ),
+        (
+            {"config": ("PRESETS", SHARP + "    sharp: dict[str, float] = {}\n\nPRESETS")},
+            "toy.config.Options.sharp: found the type dict[str, float], which no flag can have; expected str, int,",
+        ),
+        (
             {"config": ("PRESETS", "class Options:\n    pass\n\nPRESETS")},
             "expected a class that inherits makers.Options",
         ),
@@ -103,6 +116,8 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
         "flags",
         "help",
         "help of an option",
+        "name of a flag",
+        "type of a flag",
         "options",
     ],
 )
@@ -142,6 +157,10 @@ def test_doctor_names_what_a_package_lacks(changes, said, toy):
         ),
         ({"maker": ("check_heeds(self,", "(lambda *_: None)(self,")}, "an attribute that it does not use is refused"),
         ({"maker": (MEASURED, STATED)}, "a nodule has the diameter of its mask: a nodule of sample 0 of 9 mm, but"),
+        (
+            {"system": ('loss.backward()\n        self.update("adam")', "pass")},
+            "the weights after the training are those before it",
+        ),
         ({"training": ("patches.batch(step, 8)", "patches.batch(id(object()) % 9973, 8)")}, "stopped and resumed"),
         ({"training": ("return Training", "1 / 0\n    return Training")}, "division by zero, toy 1.0, "),
     ],
@@ -157,6 +176,7 @@ def test_doctor_names_what_a_package_lacks(changes, said, toy):
         "role",
         "heeds",
         "diameter",
+        "nothing trained",
         "resume",
         "error",
     ],
@@ -182,7 +202,6 @@ def test_samples_without_masks_are_noted_by_doctor_and_refused_by_inject(run, tm
     assert said in capsys.readouterr().err
 
 
-SHARP = OPTIONS.replace('toy."""', 'toy.\n\n    Attributes:\n        sharp: factor of the noise.\n    """')
 USED = "normal(mean, spread * (options.sharp if options else 1.0))"
 
 
@@ -287,8 +306,44 @@ def test_a_manifest_says_of_a_system_only_what_was_requested(run, tmp_path):
             {"maker": ("({},), self.spec", "({}, {}), self.spec")},
             "toy: found 2 entries of `details`; expected 1, one for each number in `index`",
         ),
+        (
+            {"maker": ("return (self._one(i, nodule, seed) for", "return None and (self._one(i, nodule, seed) for")},
+            "toy: found the result of `sample` None; expected an iterator over makers.Samples",
+        ),
+        (
+            {"maker": ("self.lineage, tried=1)", "self.lineage, tried=1).arrays")},
+            "toy: found a part of the samples of type dict; expected makers.Samples",
+        ),
+        (
+            {"maker": ("np.array([i]), ((nodule,),), ((made,),)", "[i], ((nodule,),), ((made,),)")},
+            "toy: found Samples.index of type list; expected an array of int64 [n]",
+        ),
+        (
+            {"maker": ("((nodule,),), ((made,),)", "((nodule,),), (made,)")},
+            "toy: found an entry of Samples.nodules of type Nodule; expected a tuple of Nodule",
+        ),
+        (
+            {"maker": ('{"ct": ct[None]', '{"ct": ct[None].tolist()')},
+            "toy: found the array ct of type list; expected an array [samples, z, y, x]",
+        ),
     ],
-    ids=["type", "nan", "name", "number", "count", "lineage", "label", "grid", "shape", "rows"],
+    ids=[
+        "type",
+        "nan",
+        "name",
+        "number",
+        "count",
+        "lineage",
+        "label",
+        "grid",
+        "shape",
+        "rows",
+        "none",
+        "part",
+        "index",
+        "nodules",
+        "list",
+    ],
 )
 def test_samples_that_are_not_as_promised_are_refused_and_nothing_is_written(changes, said, run, tmp_path, capsys):
     model, n = run(**changes), 2 if "sample 1" in said else 1
@@ -368,3 +423,56 @@ def test_the_help_shows_only_attributes_that_the_model_heeds(run, capsys):
     said = capsys.readouterr().out
     assert all(flag in said for flag in ("--diameter", "--malignancy", "--texture", "--positive"))
     assert "--margin" not in said
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("training", "return Training(", "return list, (", "the result of `training` of type tuple; expected a train"),
+        ("system", 'return {"loss": loss.detach()}', "", "the result of `training_step` None; expected the figures"),
+        ("system", "loss.detach()}", "loss.item()}", "the figure loss of `training_step` of type float; expected the"),
+    ],
+    ids=["training", "none", "float"],
+)
+def test_a_training_that_returns_something_else_is_named(file, old, new, said, toy, store, tmp_path, capsys):
+    toy(**{file: (old, new)})
+    assert main(["train", "toy", "--data", f"{store}", "--out", f"{tmp_path}/run", *SMOKE]) == 2
+    assert f"synthorax: toy: found {said}" in capsys.readouterr().err
+
+
+def test_a_model_that_restore_does_not_return_is_named(run, tmp_path, capsys):
+    model = run(system=("        return model\n", ""))
+    assert main(["sample", model, "-n", "1", "--diameter", "8", "--out", f"{tmp_path}/made"]) == 2
+    said = "synthorax: toy: found the result of `restore` None; expected the system with these weights"
+    assert capsys.readouterr().err.strip().splitlines()[-1] == said
+
+
+def test_a_fault_of_several_promises_is_told_once(toy, capsys):
+    toy(maker=("self.lineage, tried=1)", "self.lineage, tried=1).arrays"))
+    assert main(["doctor", "--system", "toy"]) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if "found a part of the samples of type" in line]
+    assert [line.split()[0] for line in lines] == ["wrong", "note"]
+    assert "not tried, because of the same fault" in lines[1]
+    assert "sample i does not depend on how many are made" in lines[1]
+
+
+def test_the_names_that_options_cannot_have_are_those_of_the_verbs():
+    verbs = {"makes patches": sample.sample, "makes scans": sample.sample_scans, "injects": inject.inject}
+    for role, verb in {**verbs, "makes shapes": sample.sample, "erases": erase.erase}.items():
+        assert VERB_FLAGS[role] == names_of(verb)
+    assert names_of(train.verb(registry()["flow"])) == TRAIN_FLAGS
+
+
+def names_of(verb):
+    """The names of a verb's arguments and flags."""
+    parameters = inspect.signature(verb, eval_str=True).parameters.values()
+    return {name for each in parameters if each.name != "options" for name in _names(each.annotation, each.name)}
+
+
+def _names(kind, name):
+    group = next((part for part in (kind, *get_args(kind)) if is_dataclass(part)), None)
+    if group is not None:
+        fields = get_type_hints(group, include_extras=True).items()
+        return {each for field, inner in fields for each in _names(inner, field)}
+    marks = [mark.name for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, Parameter) and mark.name]
+    return {word.lstrip("-").replace("-", "_") for mark in marks for word in mark} or {name}

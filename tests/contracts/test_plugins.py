@@ -52,7 +52,7 @@ def test_a_system_of_another_package_is_found_and_told_by_its_distribution(insta
     [
         ("import nothing_of_this_name", "toys.entry:entry", "toys.entry:entry does not load (ModuleNotFoundError"),
         ("raise SystemError('of its own')", "toys.entry:entry", "does not load (SystemError: of its own)"),
-        ("entry = 1", "toys.entry:entry", "is a int, not a synthorax.registry.Entry"),
+        ("entry = 1", "toys.entry:entry", "is of type int, not a synthorax.registry.Entry"),
         ("", "toys.entry:gone", "does not load (AttributeError"),
         (entry_text(name="other"), "toys.entry:entry", "an entry named 'other' under the entry point 'toy'"),
         ("import sys; sys.exit('no licence')", "toys.entry:entry", "does not load (SystemExit: no licence)"),
@@ -78,8 +78,17 @@ def test_a_built_in_name_stays_this_packages_and_the_clash_is_told(installed):
     assert found.broken["ac-wgan"] == "toys has a system of this name too; the system of synthorax is used"
 
 
+def test_of_two_packages_with_a_system_of_one_name_none_is_used_and_both_are_named(installed, capsys):
+    installed("toys", {"toy": "toys.entry:entry"}, entry=entry_text())
+    found = installed("balls", {"toy": "balls.entry:entry"}, entry=entry_text(package="balls"))
+    said = "the packages balls and toys each have a system of this name; uninstall all but one"
+    assert found.broken == {"toy": said}
+    assert main(["train", "toy", "--data", "store", "--out", "run"]) == 2
+    assert capsys.readouterr().err.strip() == f"synthorax: system toy: found {said}; expected a system that loads"
+
+
 @pytest.mark.parametrize(
-    ("config", "reason"), [("import gone_too", "toys.config does not load"), ("", "no PRESETS in")]
+    ("config", "reason"), [("import gone_too", "toys.config does not load"), ("", r"toys\.config: found no PRESETS")]
 )
 def test_a_part_that_is_missing_or_does_not_load_names_the_package_to_update(config, reason, installed):
     found = installed("toys", {"toy": "toys.entry:entry"}, entry=entry_text(), config=config)

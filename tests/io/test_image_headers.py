@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import re
 import zlib
 
 import nibabel as nib
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from synthorax.api import info
+from synthorax.cli import main
 from synthorax.errors import InputError
 from synthorax.io.images import open_image, read_image, read_mark, stored_files, write_image
 from synthorax.io.scans import read_scan
@@ -581,3 +583,19 @@ def test_scans_of_any_name_become_cases_and_what_is_no_file_is_left_out(tmp_path
 def test_raw_values_of_a_scanner_are_refused_with_what_to_do(tmp_path):
     with pytest.raises(InputError, match=r"values from 0 to 2180; .* HU plus 1024: subtract 1024"):
         read_scan(nifti(tmp_path / "a.nii", (HU + 1000).astype(np.uint16) + np.uint16(1000) * (HU > 0)))
+
+
+def test_normalised_voxels_are_refused_with_what_to_do(tmp_path):
+    normalised = ((HU - HU.mean()) / HU.std()).astype(np.float32)
+    with pytest.raises(InputError, match="air below -200; values that were scaled or normalised have to be brought"):
+        read_scan(nifti(tmp_path / "a.nii", normalised))
+
+
+def test_a_folder_of_which_no_scan_is_readable_tells_the_first_ones_fault_in_one_sentence(tmp_path, capsys):
+    (tmp_path / "scans").mkdir()
+    for name in "ab":
+        nifti(tmp_path / "scans" / f"{name}.nii", (HU + 1000).astype(np.uint16) + np.uint16(1000) * (HU > 0))
+    assert main(["prepare", "scans", f"{tmp_path}/scans", "--out", f"{tmp_path}/store", "--workers", "1"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"found 2 scans, none readable; of the first, .*a\.nii: values from 0 to 2180; expected HU", said)
+    assert said.count("expected") == 1

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from synthorax.annotations.nodule_table import read_nodule_table
 from synthorax.errors import InputError
 from synthorax.io.stl import read_stl, read_stl_header, write_stl
 from synthorax.io.tables import read_table, write_table
@@ -63,6 +64,25 @@ def test_a_table_that_is_no_file_is_refused(tmp_path):
     for name, found in ((tmp_path, "a folder"), (tmp_path / "gone.csv", "no such file")):
         with pytest.raises(InputError, match=found):
             read_table(name)
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ("a.nii,H1,train\nb.nii,H2,val\nc.nii,H1,test\n", r"patient H1 in two splits \(line 2: train; line 4: test\)"),
+        (
+            "a.nii,H1,train\nb.nii,H2,val\na.nii,H3,train\n",
+            r"image a\.nii of several patients or splits in the lines 2, 4",
+        ),
+    ],
+    ids=["patient", "image"],
+)
+def test_rows_of_a_table_that_contradict_each_other_are_named_by_their_lines(tmp_path, rows, found):
+    (tmp_path / "nodules.csv").write_text(
+        f"image,patient_id,split,mask\n{rows}".replace("\n", ",\n").replace("mask,", "mask")
+    )
+    with pytest.raises(InputError, match=found):
+        read_nodule_table(tmp_path / "nodules.csv")
 
 
 def test_text_that_a_spreadsheet_would_run_is_made_harmless_and_comes_back(tmp_path):

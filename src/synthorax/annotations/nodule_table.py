@@ -73,6 +73,10 @@ class NoduleRow:
     may_be_empty: bool = False
 
 
+MOST_LINES = 10
+"""Lines of a table that an error names at most."""
+
+
 @dataclass(frozen=True)
 class TableImage:
     """An image of a table, with its nodules.
@@ -112,10 +116,12 @@ def read_nodule_table(path: Path) -> list[TableImage]:
             raise InputError(path, f"line {line}: no image", "a file name")
         images[row["image"].strip()].append((line, row))
     made = [_image(path, name, members) for name, members in images.items()]
-    splits: dict[str, str | None] = {}
+    first: dict[str, TableImage] = {}
     for image in made:
-        if image.patient_id and splits.setdefault(image.patient_id, image.split) != image.split:
-            raise InputError(path, f"patient {image.patient_id} in two splits", "one split for each patient")
+        if image.patient_id and (other := first.setdefault(image.patient_id, image)).split != image.split:
+            lines = [f"line {each.line}: {each.split or 'no split'}" for each in (other, image)]
+            found = f"patient {image.patient_id} in two splits ({'; '.join(lines)})"
+            raise InputError(path, found, "one split for each patient")
     return made
 
 
@@ -138,12 +144,14 @@ def under(folder: str, row: Mapping[str, str]) -> dict[str, str]:
 def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> TableImage:
     patients = {row.get("patient_id", "").strip() for _, row in members}
     splits = {row.get("split", "").strip() or None for _, row in members}
+    lines = ", ".join(str(line) for line, _ in members[:MOST_LINES]) + ", ..." * (len(members) > MOST_LINES)
     if len(patients) > 1 or len(splits) > 1:
-        raise InputError(path, f"image {name} of several patients or splits", "one patient and split for each image")
+        found = f"image {name} of several patients or splits in the lines {lines}"
+        raise InputError(path, found, "one patient and split for each image")
     split = splits.pop()
     given = [row["nodule_id"].strip() for _, row in members if row.get("nodule_id", "").strip()]
     if len(set(given)) != len(given):
-        raise InputError(path, f"a nodule_id twice for image {name}", "each nodule once")
+        raise InputError(path, f"a nodule_id twice for image {name}, in the lines {lines}", "each nodule once")
     if split not in (None, "train", "val", "test"):
         raise InputError(path, f"line {members[0][0]}: split {split!r}", "train, val or test")
     nodules = []

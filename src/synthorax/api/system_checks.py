@@ -7,16 +7,40 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from synthorax.errors import InputError
-from synthorax.makers import Options, check_maker, meanings
+from synthorax.makers import FLAG_TYPES, Options, Role, check_maker, meanings
 from synthorax.registry import Entry
 
+TYPES_OF_FLAGS = "str, int, float, bool, Path or Literal, a tuple of these, or a union with one of them"
 SMOKE = "smoke"
 """The preset that every trained system has: a training of seconds, for tests."""
+_RATINGS = frozenset({
+    "calcification", "internal_structure", "lobulation", "malignancy", "margin", "sphericity", "spiculation",
+    "subtlety", "texture",
+})  # fmt: skip
+_SAMPLES = frozenset({"model", "n", "out", "seed", "diameter", "device", "overwrite"})
+_EDITS = frozenset({
+    "scan", "with", "at", "voxel", "diameter", "nodules", "plan", "series", "seed", "out", "workers", "cluster",
+    "device", "force", "patient", "patient_from", "keep_identity", "overwrite", "json",
+})  # fmt: skip
+_PLACING = frozenset({"auto", "site", "nodule_mm", "vessel_mm", "wall_mm", "outlines", "lungs"})
+VERB_FLAGS: Mapping[Role, frozenset[str]] = {
+    "makes shapes": _SAMPLES | _RATINGS | {"positive", "formats"},
+    "makes patches": _SAMPLES | _RATINGS | {"positive", "formats"},
+    "makes scans": _SAMPLES | {"inject", "share", "workers", "cluster"},
+    "injects": _EDITS | _RATINGS | _PLACING,
+    "erases": _EDITS | {"labels"},
+}
+"""Names of the arguments and flags that the verbs of a role have themselves, so that no option can have them."""
+TRAIN_FLAGS = frozenset({
+    "data", "out", "preset", "seed", "config", "set", "more_steps", "from", "device", "devices", "nodes", "max_minutes",
+})  # fmt: skip
+"""Names of the flags that `synthorax train` has itself."""
 WITHOUT_TORCH = """
 import sys
 sys.path[:] = sys.argv[2:]
@@ -39,6 +63,8 @@ def check_entry(entry: Entry) -> None:
     for options in (entry.options, entry.training_options):
         _with_defaults(entry, options)
         _check_help(entry, options, options.model_fields)
+        _check_types(entry, options)
+    _check_flags(entry)
     if not entry.is_trained:
         if entry.roles:
             check_roles(entry, entry.load("maker", "maker")(entry.options()))
@@ -84,6 +110,41 @@ def _check_help(entry: Entry, kind: type[BaseModel], flags: Iterable[str]) -> No
         if not known.get(name):
             where, expected = f"{entry.package}.config.{kind.__name__}.{name}", "a line of it under `Attributes:`"
             raise InputError(where, "no help", f"{expected} in the docstring of {kind.__name__}")
+
+
+def _check_types(entry: Entry, kind: type[Options]) -> None:
+    """Refuse options of a type that cannot be typed on a command line."""
+    for name, field in kind.model_fields.items():
+        if not _can_be_typed(field.annotation):
+            where = f"{entry.package}.config.{kind.__name__}.{name}"
+            raise InputError(where, f"the type {field.annotation}, which no flag can have", TYPES_OF_FLAGS)
+
+
+def _can_be_typed(kind: Any) -> bool:
+    """Return whether values of a type, or of a member of a union, can be typed on a command line."""
+    if get_origin(kind) is Annotated:
+        return _can_be_typed(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return any(_can_be_typed(part) for part in get_args(kind) if part is not type(None))
+    if get_origin(kind) is tuple:
+        return all(_can_be_typed(part) for part in get_args(kind))
+    return get_origin(kind) is Literal or kind is Any or kind in FLAG_TYPES
+
+
+def _check_flags(entry: Entry) -> None:
+    """Refuse options, and settings with a flag, that have the name of a flag of the verbs that take them."""
+    taken = frozenset(name for role in entry.roles for name in VERB_FLAGS.get(role, ()))
+    named = [(f"config.{entry.options.__name__}", name, taken) for name in entry.options.model_fields]
+    if entry.is_trained:
+        training = entry.training_options
+        named += [(f"config.{training.__name__}", name, TRAIN_FLAGS) for name in training.model_fields]
+        named += [("config.FLAGS", name, TRAIN_FLAGS) for name in entry.flags]
+    for where, name, others in named:
+        if name in others:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{entry.package}.{where}", f"{name!r}, but the verbs have a {flag} of their own", "another name"
+            )
 
 
 def _check_presets(entry: Entry) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args, get_origin
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
@@ -27,7 +27,9 @@ from synthorax.makers import (
     Painter,
     Role,
     Samples,
+    ScanStream,
     Streams,
+    check_returned,
     checked_samples,
     fill,
 )
@@ -82,7 +84,7 @@ def try_system(entry: Entry, folder: Path, data: str | Path | None = None) -> It
     """
     if entry.is_trained:
         where = data if data is not None else write_trial_data(folder / "data", entry.data)
-        training = _tried(f"the preset {SMOKE} is trained", partial(_train, entry, where, folder))
+        training = _tried(f"the preset {SMOKE} is trained, and changes weights", partial(_train, entry, where, folder))
         yield training
         if training.fault:
             return
@@ -99,10 +101,26 @@ def try_system(entry: Entry, folder: Path, data: str | Path | None = None) -> It
         yield Promise("the maker has the roles of the entry", _told(error))
         return
     yield Promise("the maker has the roles of the entry")
-    if entry.roles & {"makes patches", "makes shapes", "injects", "erases"} and (names := _numeric(entry.options)):
-        yield _tried(f"the options change what is made: {', '.join(names)}", partial(_options, entry, folder, names))
-    for claim, check in _claims(entry, maker):
-        yield _tried(claim, check)
+    if entry.roles & {"makes patches", "makes shapes", "injects", "erases"} and (
+        others := _other_values(entry.options)
+    ):
+        yield _tried(f"the options change what is made: {', '.join(others)}", partial(_options, entry, folder, others))
+    yield from _each_fault_once(_tried(claim, check) for claim, check in _claims(entry, maker))
+
+
+def _each_fault_once(promises: Iterable[Promise]) -> Iterator[Promise]:
+    """Yield promises; those with the fault of an earlier one are named together in a note at the end."""
+    told: dict[str, list[str]] = {}
+    for promise in promises:
+        if promise.fault and promise.fault in told:
+            told[promise.fault].append(promise.claim)
+            continue
+        if promise.fault:
+            told[promise.fault] = []
+        yield promise
+    for fault, claims in told.items():
+        if claims:
+            yield Promise("not tried", note=f"not tried, because of the same fault ({fault}): {'; '.join(claims)}")
 
 
 def _tried(claim: str, check: Callable[[], None]) -> Promise:
@@ -122,9 +140,18 @@ def _told(error: Exception) -> str:
 
 
 def _train(entry: Entry, data: str | Path, folder: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
     from synthorax.api.training import train
+    from synthorax.training.precision import with_precision
 
     train(entry.name, data, folder / "run", preset=SMOKE, device="cpu")
+    config = with_precision(entry.presets[SMOKE], "cpu")
+    before = entry.load("training", "training")(config, data, 0, entry.make_training_options({})).model.weights()
+    after = load_file(folder / "run" / WEIGHTS)
+    if before and all(name in after and torch.equal(before[name], after[name]) for name in before):
+        raise _Broken("the weights after the training are those before it; `training_step` has to update a network")
 
 
 def _resume(entry: Entry, data: str | Path, folder: Path) -> None:
@@ -209,22 +236,33 @@ def _maker(entry: Entry, folder: Path) -> Maker:
     return made
 
 
-def _numeric(options: type[Options]) -> list[str]:
-    """Return the names of the options whose defaults are numbers, other than True and False."""
-    fields = options.model_fields.items()
-    return [name for name, field in fields if type(field.default) in (int, float)]
+def _other_values(options: type[Options]) -> dict[str, list[Any]]:
+    """Return other values than the default of each option that has a number, yes or no, or one of several words.
+
+    Of a number, these are twice the number, and half of it if twice as much is refused.
+    """
+    found: dict[str, list[Any]] = {}
+    for name, field in options.model_fields.items():
+        default, words = field.default, get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        if words:
+            found[name] = [word for word in words if word != default]
+        elif isinstance(default, bool):
+            found[name] = [not default]
+        elif isinstance(default, int | float):
+            found[name] = [2 * default or 1, type(default)(default / 2)]
+    return found
 
 
-def _options(entry: Entry, folder: Path, names: Sequence[str]) -> None:
-    """Note options that change nothing when their numbers are doubled, or halved where twice as much is refused."""
+def _options(entry: Entry, folder: Path, others: Mapping[str, Sequence[Any]]) -> None:
+    """Note options that change nothing: the first of the other values that is not refused gives the same bytes."""
     usual, idle = _bytes_made(entry, folder, entry.make_options({})), []
-    for name in names:
-        default = entry.options.model_fields[name].default
-        for value in (2 * default or 1, type(default)(default / 2)):
+    for name, values in others.items():
+        for value in values:
             try:
                 changed = _bytes_made(entry, folder, entry.make_options({name: value})) != usual
             except InputError:
                 continue
+            default = entry.options.model_fields[name].default
             idle += [] if changed else [f"{name}={value} gives the same as {name}={default}"]
             break
     if idle:
@@ -370,6 +408,7 @@ def _empty(maker: Generator) -> None:
 
 
 def _scans(maker: Streams) -> None:
+    check_returned(maker.name, "the result of `scan`", maker.scan(1, 5), ScanStream, "a makers.ScanStream")
     one, again, other = (maker.scan(index, 5).whole() for index in (1, 1, 0))
     if one.voxels.tobytes() != again.voxels.tobytes():
         raise _Broken("other voxels of the same scan")
@@ -397,7 +436,10 @@ def _edits(kind: EditKind, regions: Sequence[NDArray[np.bool_]]) -> list[Edit]:
 def _outside(method: Method, kind: EditKind) -> None:
     volumes, regions = noise_patches()
     for volume, region, edit in zip(volumes, regions, _edits(kind, regions), strict=True):
-        filled = fill(method, volume, region, edit, 7)
+        given = replace(volume, voxels=volume.voxels.copy())
+        filled = fill(method, given, region, edit, 7)
+        if not np.array_equal(given.voxels, volume.voxels):
+            raise _Broken("the voxels of the patch that was given changed; the edit needs a copy of them")
         if not np.array_equal(filled.hu[~region], volume.voxels[~region]):
             raise _Broken("voxels outside the region changed")
         if np.array_equal(filled.hu, volume.voxels):
@@ -418,7 +460,18 @@ def _together(method: Method, kind: EditKind) -> None:
 
 
 def _reach(method: Method, kind: EditKind) -> None:
-    context, region = method.reach_mm(Edit(kind, NoduleAttributes(diameter_mm=8.0)))
+    found = check_returned(
+        method.name,
+        "the result of `reach_mm`",
+        method.reach_mm(Edit(kind, NoduleAttributes(diameter_mm=8.0))),
+        tuple,
+        "two numbers in mm",
+    )
+    if len(found) != 2:
+        raise _Broken(
+            f"{len(found)} numbers; expected half the width of the patch, and the radius of the region, in mm"
+        )
+    context, region = found
     if not context >= region > 4.0:
         raise _Broken(f"a patch of {context:g} mm and a region of {region:g} mm around a nodule of 8 mm")
 
@@ -428,7 +481,10 @@ def _paints(painter: Painter) -> None:
     codes = np.array(sorted(painter.codes), np.uint8)
     random = np.random.default_rng(0)
     labels = Volume(codes[random.integers(0, len(codes), (z + 2 * painter.context, y, x))], painter.spacing_mm)
-    one, again = (painter.paint(labels, (7, 0, 40), 1) for _ in range(2))
+    one, again = (
+        check_returned(painter.name, "the result of `paint`", painter.paint(labels, (7, 0, 40), 1), Volume, "a Volume")
+        for _ in range(2)
+    )
     if one.shape != (z, y, x) or one.voxels.dtype != np.float32 or not np.isfinite(one.voxels).all():
         raise _Broken(f"{one.voxels.dtype} {one.shape}; expected finite float32 {(z, y, x)}")
     if one.voxels.tobytes() != again.voxels.tobytes():
@@ -437,7 +493,7 @@ def _paints(painter: Painter) -> None:
 
 def _judges(judge: Judge) -> None:
     hu = np.random.default_rng(1).integers(-1000, 400, (MORE_SAMPLES, *judge.spec.size)).astype(np.int16)
-    found = judge.judge(hu)
+    found = check_returned(judge.name, "the result of `judge`", judge.judge(hu), np.ndarray, "an array [n]")
     if found.shape != (MORE_SAMPLES,) or found.dtype != np.float64 or not ((found >= 0) & (found <= 1)).all():
         raise _Broken(f"{found.dtype} {found.shape}; expected float64 ({MORE_SAMPLES},) from 0 to 1")
     if abs(judge.judge(hu[:SOME_SAMPLES]) - found[:SOME_SAMPLES]).max() > MOST_ROUNDING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from synthorax.api.sampling import load
 from synthorax.api.stores import store_given
 from synthorax.errors import InputError
+from synthorax.makers import check_returned
 from synthorax.registry import OWN, registry
 from synthorax.screen import warn
 
@@ -110,6 +111,7 @@ def train(
     from synthorax.training.loop import fit
     from synthorax.training.precision import with_precision
     from synthorax.training.processes import launch, together
+    from synthorax.training.system import Training
 
     config = with_precision(config, kind_of(device), Path(out), hosts=nodes)
     fabric = make_fabric(device, devices, nodes, getattr(config, "precision", "32"))
@@ -122,6 +124,7 @@ def train(
         first = load(start) if isinstance(start, str | Path) else start
         with fabric.rank_zero_first(local=True):  # the first process of a host decodes patches into the others' cache
             training = entry.load("training", "training")(config, data, seed, chosen)
+        check_returned(entry.name, "the result of `training`", training, Training, "a training.system.Training")
         check_named(entry, training.model)  # the weights of a model with another name would not be found again
         training.model.check(fabric.world_size)
         settled["config"] = config

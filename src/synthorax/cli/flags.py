@@ -16,13 +16,11 @@ from cyclopts import Group, Parameter
 from pydantic import create_model
 
 from synthorax.cli.options import OF_SYSTEM
-from synthorax.makers import Options, meanings
+from synthorax.makers import FLAG_TYPES, Options, meanings
 from synthorax.registry import make_options
 
 OPTIONS = "options"
 """Name of the verbs' parameter that takes a system's options."""
-ON_A_COMMAND_LINE = (str, int, float, bool, Path, type(None))
-"""Types that a flag can have; other members of a union, such as arrays, are for Python only and left out."""
 
 
 def with_options(
@@ -165,4 +163,4 @@ def _of_command_line(kind: Any) -> Any:
         return kind
     if kind is Any:
         return str | None
-    return kind if kind in ON_A_COMMAND_LINE else str
+    return kind if kind in (*FLAG_TYPES, type(None)) else str

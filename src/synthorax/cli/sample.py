@@ -65,9 +65,17 @@ def _flags_of_all() -> str:
     """Return the text that lists the options of each system that makes samples."""
     lines = []
     for name in registry().having(lambda entry: bool(entry.roles & {"makes shapes", "makes patches", SCANS})):
-        flags = ", ".join(f"--{option.replace('_', '-')}" for option in registry()[name].options.model_fields)
-        if flags:
+        try:
+            options = registry()[name].options.model_fields
+        except InputError as error:  # a package that does not load
+            lines.append(f"- with a model of {name}: not known, since it cannot be used ({error})")
+            continue
+        if options:
+            flags = ", ".join(f"--{option.replace('_', '-')}" for option in options)
             lines.append(f"- with a model of {name}: {flags}")
+    lines += [
+        f"- with a model of {name}: none, since it cannot be used ({why})" for name, why in registry().broken.items()
+    ]
     return "\n".join(["More options, which `synthorax sample MODEL --help` explains:", "", *lines])
 
 

@@ -8,6 +8,7 @@ no such patch.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -119,7 +120,7 @@ def negative_places(
     with suppress(OSError, ValueError, LookupError, TypeError, RecursionError, InputError):
         known = [(store[case_id], map(float, center)) for case_id, center in json.loads(file.read_text())["places"]]
         found = [Place(case.case_id, case.patient_id, (x, y, z), None, label) for case, (x, y, z) in known]
-        tell(_places_line(cases, found))
+        tell(_places_line(store, cases, spec, found))
         return found
     whole = [case for case in cases if case.is_whole]
     found = corner_places(store, [case for case in cases if not case.is_whole], spec, label, margin)
@@ -128,7 +129,7 @@ def negative_places(
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(file) as temporary:
             temporary.write_text(json.dumps({"places": [(place.case_id, place.center_mm) for place in found]}))
-    tell(_places_line(cases, found))
+    tell(_places_line(store, cases, spec, found))
     return found
 
 
@@ -349,25 +350,22 @@ def _holds(mask: Volume, at_mm: NDArray[np.float64]) -> bool:
     return bool((index >= 0).all() and (index < mask.shape).all() and mask.voxels[tuple(index)])
 
 
-def _places_line(cases: Sequence[CaseEntry], found: Sequence[Place]) -> str:
+def _places_line(store: Store, cases: Sequence[CaseEntry], spec: PatchSpec, found: Sequence[Place]) -> str:
     """Return the line for the screen about places without a nodule."""
-    counts = {place.case_id: 0 for place in found}
-    for place in found:
-        counts[place.case_id] += 1
+    splits = sorted({store.split_of(case.patient_id) for case in cases})
+    in_case = Counter(place.case_id for place in found)
+    far = f"at least {DENSE_MM / 2:g} mm from anything {DENSE_MM:g} mm wide and denser than {DENSE_HU:g} HU"
     parts = []
-    for rule, says in (
-        ("all", "whose nodules are all known"),
-        (
-            "some",
-            f"with some known nodules, at least {DENSE_MM / 2:g} mm from anything {DENSE_MM:g} mm wide and denser than "
-            f"{DENSE_HU:g} HU (smaller and ground-glass nodules may be in them)",
-        ),
+    for rule, scans, how in (
+        ("all", "scans whose nodules are all known", ""),
+        ("some", "scans with some known nodules", f", {far} (smaller and ground-glass nodules may be in them)"),
+        ("none-known", "scans without a statement about their nodules", ""),
     ):
         own = [case.case_id for case in cases if case.annotated == rule]
-        if own:
-            giving = [case_id for case_id in own if case_id in counts]
-            parts.append(f"{sum(counts[c] for c in giving)} in {len(giving)} of {len(own)} scans {says}")
-    unknown = sum(case.annotated == "none-known" for case in cases)
-    if unknown:
-        parts.append(f"none in {unknown} scans without a statement about their nodules")
-    return f"places without a nodule: {'; '.join(parts) or 'none'}"
+        giving = [case_id for case_id in own if in_case[case_id]]
+        if giving:
+            parts.append(f"{sum(in_case[c] for c in giving)} from {len(giving)} of {len(own)} {scans}{how}")
+        elif own:
+            parts.append(f"none from {len(own)} {scans}")
+    where = f"{max(spec.size_mm):g} mm wide, patients of {' and '.join(splits) or 'no split'}"
+    return f"patches without a nodule, {where}: {'; '.join(parts) or 'none'}"

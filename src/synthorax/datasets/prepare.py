@@ -253,7 +253,9 @@ def _fill(
     if len(skipped) == 1 and not entries:
         raise skipped[0][1]
     if not entries:
-        raise InputError(request["source"], f"{len(skipped)} scans, none readable; the first: {skipped[0][1]}", "CT")
+        subject, found, expected = skipped[0][1].args
+        found = f"{len(skipped)} scans, none readable; of the first, {subject}: {found}"
+        raise InputError(request["source"], found, expected)
     entries = with_inherited(list(zip(used, entries, strict=True)))
     reasons = [{"case": case_id, "reason": _without_folders(error)} for case_id, error in skipped]
     given: dict[str, str | None] = {}

@@ -101,6 +101,7 @@ def write_samples(
         notes: list[str] = []
         written = _Patches(target, origin, chosen) if is_patch else _Shapes(target, origin, chosen)
         count = tried = 0
+        measured_mm: list[float] = []
         with written, manifest_writer(target / MANIFEST, about, "samples", notes) as tell_manifest:
             for part in chain([first], parts):
                 for note in part.notes:
@@ -109,9 +110,22 @@ def write_samples(
                 for row in written.write(part, count):
                     tell_manifest(row)
                 count, tried = count + len(part), tried + part.tried
+                measured_mm += _measured_mm(part)
     one, several = ("patch", "patches") if is_patch else ("nodule shape", "nodule shapes")
     line = f"{count} {one if count == 1 else several} of {' x '.join(map(str, first.spec.size))} voxels"
-    return line if tried == count else f"{line}, selected from {tried}"
+    if tried != count:
+        line += f", selected from {tried}"
+    if measured_mm:
+        least, middle, most = np.quantile(measured_mm, (0, 0.5, 1))
+        line += f"; diameters measured on the masks: {least:.1f} to {most:.1f} mm, median {middle:.1f} mm"
+    return line
+
+
+def _measured_mm(part: Samples) -> list[float]:
+    """Return the diameters of the nodules in a part that are those of their masks."""
+    all_nodules = [nodule for nodules in part.nodules for nodule in nodules]
+    diameters = [each.attributes.diameter_mm for each in all_nodules if each.extra.get("diameter_is") == "measured"]
+    return [diameter for diameter in diameters if diameter is not None]
 
 
 class _Writer(ExitStack):

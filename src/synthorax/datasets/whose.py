@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from synthorax.annotations.nodule_table import TableImage
 from synthorax.datasets.case import Annotated
@@ -94,13 +93,14 @@ def whose_scans(
         notes.append(f"synthetic scans from different sources with one name ({names}) are given to different patients")
     patients, keys, link_notes = linked(patients, [*people, *(one.person for one in known)])
     patients, keys = patients[: len(scans)], keys[: len(scans)]
-    splits: dict[str, tuple[str, Path]] = {}
+    first: dict[str, TableImage] = {}
     for patient, image in zip(patients, rows, strict=True):
         if image is not None and image.split is not None:
-            split, other = splits.setdefault(patient, (image.split, image.image))
-            if split != image.split:
+            other = first.setdefault(patient, image)
+            if other.split != image.split:
+                each = f"{other.image.name} in {other.split} (line {other.line})"
                 found_ = (
-                    f"patient {patient} in two splits: {other.name} in {split}, {image.image.name} in {image.split}"
+                    f"patient {patient} in two splits: {each}, {image.image.name} in {image.split} (line {image.line})"
                 )
                 raise InputError(image.table, found_, "one split for each patient; patient_id names an image's patient")
     whose = [

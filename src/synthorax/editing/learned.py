@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU, mirrored_crop, resample_like, to_sitk
-from synthorax.makers import Edit, Filled, Lineage, Role
+from synthorax.makers import Edit, Filled, Lineage, Role, check_returned
 from synthorax.nodule import NoduleAttributes
 from synthorax.patch import BallRule, PatchSpec, ScaledPatch, as_wide_as_the_nodule
 from synthorax.scanner import CONTEXT_MM, measure_scanner
@@ -232,7 +232,13 @@ class Learned:
         seen = grid.voxels.clip(*spec.window_hu)
         allowed = _mask_onto(region, patch, grid)
         asked = edit if edit.mask is None else replace(edit, mask=_mask_onto(edit.mask, patch, grid))
-        made = GridFill(*self._fill(seen.copy(), allowed, asked, seed))
+        parts = self._fill(seen.copy(), allowed.copy(), asked, seed)
+        expected = "a tuple of HU and mask, both [z, y, x]"
+        check_returned(self.name, "the result of the in-painter", parts, tuple, expected)
+        if not 1 <= len(parts) <= len(GridFill._fields):
+            raise InputError(self.name, f"{len(parts)} parts of the in-painter's result", expected)
+        made = GridFill(*parts)
+        check_returned(self.name, "HU of the in-painter", made.hu, np.ndarray, "an array [z, y, x]")
         if made.hu.shape != seen.shape or not np.isfinite(made.hu).all():
             found = f"HU of shape {made.hu.shape}, {'finite' if np.isfinite(made.hu).all() else 'not all finite'}"
             raise InputError(self.name, found, f"finite HU of shape {seen.shape}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from synthorax.anatomy.tissue import TissueClass
 from synthorax.errors import InputError
 from synthorax.geometry import crop, orient, resample_to_spacing
-from synthorax.makers import Painter
+from synthorax.makers import Painter, check_returned
 from synthorax.patch import whole_hu
 from synthorax.volume import Volume
 
@@ -93,7 +93,8 @@ def painted_slabs(labels: Volume, painter: Painter, seed: int) -> Iterator[tuple
         for j, y in enumerate(along[1].starts):
             for i, x in enumerate(along[2].starts):
                 seen = _window(labels, (z, y, x), size, painter.context)
-                hu = painter.paint(seen, (z, y, x), seed).voxels
+                painted = painter.paint(seen, (z, y, x), seed)
+                hu = check_returned(painter.name, "the result of `paint`", painted, Volume, "a Volume").voxels
                 if hu.shape != tuple(size) or not np.isfinite(hu).all():
                     raise InputError(
                         painter.name, f"a window of {hu.shape} voxels", f"{tuple(size)} voxels of finite HU"

@@ -122,6 +122,8 @@ def check_hounsfield(subject: object, volume: Volume, *, blanks: bool = False) -
         hint = "; values from 0 on are often HU plus 1024: subtract 1024" if is_shifted else ""
         if low >= 0 and high <= PICTURE_MOST:
             hint = f"; values from 0 to at most {PICTURE_MOST} are those of a mask or a picture: give the CT itself"
+        elif low < 0:
+            hint = "; values that were scaled or normalised have to be brought back to HU"
         expected = f"HU of a CT, with air below {AIR_BELOW_HU}{hint}"
         raise InputError(subject, f"values from {low:g} to {high:g}", expected)
 

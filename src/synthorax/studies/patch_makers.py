@@ -140,7 +140,10 @@ def without_nodule(maker: Generator, n: int, seed: int) -> NDArray[np.int16]:
 
 def judged(maker: Judge, patches: PatchDataset) -> NDArray[np.float64]:
     """Return the probability of a nodule in each patch, as the maker itself judges it, [n]."""
-    found = [maker.judge(patches.spec.to_int16(ct[:, 0].numpy())) for ct in cts(patches)]
+    found = [np.atleast_1d(maker.judge(patches.spec.to_int16(ct[:, 0].numpy()))) for ct in cts(patches)]
+    if any(each.ndim != 1 or not np.issubdtype(each.dtype, np.floating) for each in found):
+        shown = f"judgements of {found[0].dtype} {found[0].shape}"
+        raise InputError(maker.name, shown, "a probability of float64 for each patch, [n]")
     probabilities = np.concatenate(found).astype(np.float64)
     if probabilities.shape != (len(patches),) or not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise InputError(maker.name, "judgements that are no probabilities of the patches", "one from 0 to 1 for each")

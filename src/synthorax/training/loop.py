@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -19,6 +20,7 @@ from rich.table import Column
 from synthorax.errors import InputError, Stopped, TrainingError
 from synthorax.io.atomic import resolved_output
 from synthorax.io.locks import claim
+from synthorax.makers import check_returned
 from synthorax.screen import say
 from synthorax.training.board import Board
 from synthorax.training.files import STAGE, STATE
@@ -26,7 +28,7 @@ from synthorax.training.guards import Guards, finite, sound
 from synthorax.training.run_folder import RunFolder
 from synthorax.training.supply import Supply, workers_for
 from synthorax.training.system import Stage, Training
-from synthorax.training.trainable import step_seed
+from synthorax.training.trainable import Trainable, step_seed
 
 SAVE_EVERY_S = 30.0
 """Seconds between two saves of the state: the most work that is lost if the process is killed."""
@@ -128,7 +130,7 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
                 progress.update(task, description=_title(training, stage))
             torch.manual_seed(step_seed(model.seed, step, fabric.global_rank))
             batch = fabric.to_device(model.share.of(supply[step]))
-            metrics = model.training_step(batch, within)
+            metrics = _figures_of(model, model.training_step(batch, within))
             model.update_averages()
             step += 1
             if step % training.log_every == 0 or step == steps:
@@ -168,6 +170,21 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
     if stop and step < steps:
         raise Stopped(stop[0], f"after step {step}, which is saved; run the same command again to continue")
     return FitOutcome(step, finished=step == steps)
+
+
+def _figures_of(model: Trainable, found: Any) -> dict[str, torch.Tensor]:
+    """Return the figures of a training step.
+
+    Raises:
+        InputError: they are not tensors by name.
+    """
+    expected = "the figures of the step by name, each a tensor of one number"
+    figures: dict[str, torch.Tensor] = check_returned(
+        model.name, "the result of `training_step`", found, dict, expected
+    )
+    for name, value in figures.items():
+        check_returned(model.name, f"the figure {name} of `training_step`", value, torch.Tensor, expected)
+    return figures
 
 
 def _title(training: Training, stage: Stage) -> str:

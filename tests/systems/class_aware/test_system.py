@@ -43,7 +43,9 @@ def test_classes_come_in_after_two_thirds_of_the_steps(tmp_path):
 
 
 def test_a_class_without_training_nodules_is_refused(tmp_path):
-    with pytest.raises(InputError, match="none of them malignant by the median rule"):
+    with pytest.raises(
+        InputError, match=r"none of them malignant \(malignant: a median of the ratings of malignancy from 4 to 5\)"
+    ):
         made_ready(tmp_path, readers=((1.0, 2.0, 1.0),))
 
 

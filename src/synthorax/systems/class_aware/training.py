@@ -15,7 +15,7 @@ from synthorax.datasets.progress import tell
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.nn.conditions import encoded
-from synthorax.nodule import Nodule, malignancy_of
+from synthorax.nodule import MALIGNANT_FROM, Nodule, malignancy_of
 from synthorax.systems.class_aware.conditions import conditions_of
 from synthorax.systems.class_aware.config import ClassAwareConfig, TrainingOptions
 from synthorax.systems.class_aware.system import BENIGN, CLASSES_STAGE, FILL_STAGE, MALIGNANT, ClassAware
@@ -57,7 +57,8 @@ def training(config: ClassAwareConfig, data: str | Path | Store, seed: int, opti
     )
     counts = {name: int((patches.labels == label).sum()) for name, label in CLASSES.items()}
     if missing := [name for name, count in counts.items() if not count]:
-        found = f"{len(patches)} rated training nodules, none of them {missing[0]} by the {config.rule} rule"
+        rule = f"malignant: a {config.rule} of the ratings of malignancy from {MALIGNANT_FROM} to 5"
+        found = f"{len(patches)} rated training nodules, none of them {missing[0]} ({rule})"
         raise InputError(store.path, found, "training nodules of both classes")
     attributes = encoded(patches.attributes, config.shown)
     fill, classes = (ClassBatches(patches, attributes, config, stage) for stage in (FILL_STAGE, CLASSES_STAGE))
