@@ -52,9 +52,9 @@ def verify(path: str | Path) -> list[FoundMark]:
         from synthorax.datasets.store import Store
 
         cases = Store(path).cases
-        marked = [case.synthetic for case in cases if case.synthetic]
-        partly = len(marked) < len(cases)
-        return [FoundMark(marked[0], f"{len(marked)} of {len(cases)} cases of the store", partly)] if marked else []
+        marks = Counter(case.synthetic for case in cases if case.synthetic)
+        partly = marks.total() < len(cases)
+        return [FoundMark(mark, f"{n} of {len(cases)} cases of the store", partly) for mark, n in marks.items()]
     return find_marks(path)
 
 

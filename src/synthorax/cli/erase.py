@@ -82,7 +82,8 @@ def erase(
         Diameter in mm of the nodules at these places: one for all, or one for each, as in 6,8,12.
     nodules
         Mask on the scan's grid of the nodules to remove. Without it, places and plan, those of a nodules.csv that names
-        the scan, in its folder or up to two folders above, or of the DICOM masks in its folder.
+        the scan, in its folder or up to two folders above, of the DICOM masks in its folder, or of
+        LIDC-IDRI's XML file there.
     plan
         CSV file with one row for each nodule to remove: center_x_mm, center_y_mm, center_z_mm, diameter_mm, and in a
         folder of scans also image, the path below the folder.

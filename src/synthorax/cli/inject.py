@@ -121,8 +121,8 @@ def inject(
         with exactly these voxels. Only for methods that take outlines, such as flow, class-aware and injector.
     nodules
         Mask of the nodules that are already in the scan. New nodules keep their distance from them, and their labels
-        continue. By default those of a nodules.csv that names the scan, in its folder or up to two folders above, or of
-        the DICOM masks in its folder.
+        continue. By default those of a nodules.csv that names the scan, in its folder or up to two folders above, of
+        the DICOM masks in its folder, or of LIDC-IDRI's XML file there.
     lungs
         How to find the lungs: by density, or with the lungmask package.
     series

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +50,10 @@ def find_marks(path: Path) -> list[FoundMark]:
     if path.is_dir():
         check_listed(path)
         marks, unreadable = _in_folder(path)
-        if marked := [mark for mark in marks if mark]:
-            place = f"{len(marked)} of {len(marks)} files" + f", {unreadable} unreadable" * bool(unreadable)
-            found.append(FoundMark(marked[0], place, bool(unreadable) or len(marked) < len(marks)))
+        partly = bool(unreadable) or not all(marks)
+        for mark, files in Counter(filter(None, marks)).items():
+            place = f"{files} of {len(marks)} files" + f", {unreadable} unreadable" * bool(unreadable)
+            found.append(FoundMark(mark, place, partly))
     elif kind := not_regular(path):
         raise InputError(path, kind, "a file or folder")
     elif text := _in_header(path):
