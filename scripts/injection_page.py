@@ -74,6 +74,8 @@ def injection_page(measured: Path, out: Path) -> Iterator[str]:
 def result_lines(figures: Mapping[str, Any], painted: Mapping[str, Any]) -> Iterator[str]:
     """Return the results in a few sentences: of added nodules, and of erased ones."""
     added = figures["injected"]
+    yield from first_sentences(figures, painted)
+    yield ""
     real = added[INJECTOR]["called"]["real nodules"]
     shares = ", ".join(f"{name} {three(found['called']['injected'], '.0%')}" for name, found in added.items())
     same = _names(name for name, found in added.items() if found["called more"]["equivalent"])
@@ -86,6 +88,21 @@ def result_lines(figures: Mapping[str, Any], painted: Mapping[str, Any]) -> Iter
     erased = figures["erased"]
     first = next(iter(next(iter(erased.values())).values()))["called"]
     yield f"Erased: of the places where a nodule was erased, detectors still call a nodule: {'; '.join(_erased_share(name, text, one) for name, by_text in erased.items() for text, one in by_text.items())}. Healthy sites of the same scans: {three(first['healthy sites'], '.0%')}; the nodules before: {three(first['nodules'], '.0%')}."
+
+
+def first_sentences(figures: Mapping[str, Any], painted: Mapping[str, Any]) -> Iterator[str]:
+    """Give the results for a reader who does not read on."""
+    added = figures["injected"]
+    shares = [found["called"]["injected"][0] for found in added.values()]
+    real = added[INJECTOR]["called"]["real nodules"][0]
+    _, judged = next(iter(painted["told"].items()))
+    apart = {name: one["auc"][0] for name, one in judged["methods"].items() if name in added}
+    nearest = min(apart, key=lambda name: apart[name])
+    yield f"Detectors find the nodules of all methods nearly as often as real ones ({min(shares):.0%} to {max(shares):.0%}, real {real:.0%}), but a network that is trained for it tells them from real ones; {nearest} is the hardest to tell (AUC {apart[nearest]:.2f}; .5 would be perfect)."
+    erased = {name: next(iter(by_text.values()))["called"] for name, by_text in figures["erased"].items()}
+    left = ", ".join(f"{name} {called['the same places, erased'][0]:.0%}" for name, called in erased.items())
+    healthy = next(iter(erased.values()))["healthy sites"][0]
+    yield f"Where a nodule was erased, detectors still find one in a few places: {left}; at healthy places they find one in {healthy:.0%}."
 
 
 def _erased_share(name: str, text: str, found: Mapping[str, Any]) -> str:

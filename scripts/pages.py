@@ -19,24 +19,27 @@ def titled(title: str, result: Sequence[str], lines: Iterable[str]) -> list[str]
 
 
 def sure_differences(pairs: Iterable[tuple[str, str, float]], p: float = 0.05) -> str:
-    """Return which arms are surely better or worse than another, as a sentence.
+    """Return which arms are significantly better or worse than another, as a sentence.
 
     Args:
-        pairs: arm, arm that it is compared with, and the difference of the first less the second, of each sure test.
-        p: corrected p value below which a difference is sure.
+        pairs: arm, arm that it is compared with, and the difference of the first less the second, of each
+            significant test.
+        p: corrected p value below which a difference is significant.
 
     >>> sure_differences([("a", "b", 0.1), ("c", "b", -0.2)])
-    'Surely better: a than b; surely worse: c than b (p < 0.05 after correction).'
+    'Significantly better (p < 0.05 after correction): “a” than “b”; significantly worse: “c” than “b”.'
     >>> sure_differences([])
-    'No arm is surely better than another, and none surely worse (p < 0.05 after correction).'
+    'No two arms differ significantly (p < 0.05 after correction).'
     """
     found = list(pairs)
-    better, worse = (", ".join(f"{a} than {b}" for a, b, d in found if d * sign > 0) for sign in (1, -1))
-    if better or worse:
-        first = f"Surely better: {better}" if better else "No arm is surely better than another"
-        second = f"surely worse: {worse}" if worse else "none is surely worse"
-        return f"{first}; {second} (p < {p:g} after correction)."
-    return f"No arm is surely better than another, and none surely worse (p < {p:g} after correction)."
+    better, worse = (", ".join(f"“{a}” than “{b}”" for a, b, d in found if d * sign > 0) for sign in (1, -1))
+    test = f"p < {p:g} after correction"
+    if better:
+        second = f"significantly worse: {worse}" if worse else "none is significantly worse"
+        return f"Significantly better ({test}): {better}; {second}."
+    if worse:
+        return f"Significantly worse ({test}): {worse}; none is significantly better."
+    return f"No two arms differ significantly ({test})."
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

@@ -28,7 +28,7 @@ from synthorax.studies.detection import SENSITIVITY_OF, STRATA, TESTED, Detectio
 from synthorax.studies.detection_page import differences, study_detection
 from synthorax.studies.fidelity import Patches
 from synthorax.studies.fidelity_page import Fidelity, side_by_side, study_fidelity
-from synthorax.studies.results import Arm, Interval, machine
+from synthorax.studies.results import Arm, Interval, Test, machine
 from synthorax.tasks.config import TaskConfig, task_config
 
 TRAININGS = 3
@@ -285,7 +285,17 @@ def counts(store: Store) -> str:
 
 
 def verdict(outcome: DetectionOutcome, few: DetectionOutcome, found: Fidelity) -> Iterator[str]:
-    """Return the result in sentences, made from the figures."""
+    """Return the result in sentences, made from the figures; the first answers the page's title."""
+    better = [
+        test.a for one in (outcome, few) for test in significant(one) if test.difference > 0 and test.b == REFERENCE
+    ]
+    helped = sorted({name for name in better if name.startswith(f"{REFERENCE} + ")})
+    reached = " and ".join(f"{reference_of(one).mean:.3f}" for one in (outcome, few))
+    if helped:
+        yield f"Yes: {', '.join(helped)} detects nodules better than real patches with flips alone."
+    else:
+        yield f"Not measurably: neither generated nor rendered nodules beside real ones improve on real patches with flips alone, with all training patients or with {FEW_PATIENTS} of them (AUC {reached})."
+    yield ""
     yield f"With all training patients: {compared(outcome)}"
     yield ""
     yield f"With {FEW_PATIENTS} of them: {compared(few)}"
@@ -294,13 +304,22 @@ def verdict(outcome: DetectionOutcome, few: DetectionOutcome, found: Fidelity) -
     yield f"KID x 1000 against the training nodules (lower is more similar; near 0, also below it, is as similar as chance): {kids}."
 
 
+def reference_of(outcome: DetectionOutcome) -> Interval:
+    """Return the AUC of real patches with flips."""
+    return next(arm for arm in outcome.arms if arm.name == REFERENCE).metrics["auc"]
+
+
+def significant(outcome: DetectionOutcome) -> list[Test]:
+    """Return the comparisons of AUC that are significant after correction."""
+    return [test for test in outcome.tests if test.metric == TESTED[0] and (test.p_holm or 1) < 0.05]
+
+
 def compared(outcome: DetectionOutcome) -> str:
     """Return the AUC of real patches with flips, and the arms that differ from another, as a sentence."""
-    base = next(arm for arm in outcome.arms if arm.name == REFERENCE).metrics["auc"]
-    sure = [test for test in outcome.tests if test.metric == TESTED[0] and (test.p_holm or 1) < 0.05]
+    base = reference_of(outcome)
     little = ", which leaves little to gain" if base.mean > LITTLE_TO_GAIN else ""
-    differences = sure_differences((test.a, test.b, test.difference) for test in sure)
-    return f"real patches with flips reach an AUC of {cell(base)}{little}. {differences}"
+    differences = sure_differences((test.a, test.b, test.difference) for test in significant(outcome))
+    return f"real patches with flips alone reach an AUC of {cell(base)}{little}. {differences}"
 
 
 def main() -> None:

@@ -73,6 +73,8 @@ def page_lines(measured: Path) -> Iterator[str]:
     found = {part: json.loads((measured / part / "results.json").read_text()) for part in PARTS}
     yield "# Which synthetic nodules reduce a detector's false alarms in whole chests?"
     yield ""
+    yield answer([found[part] for part in PARTS])
+    yield ""
     for part, text in PARTS.items():
         yield f"{text}: {verdict(found[part])}"
         yield ""
@@ -101,15 +103,28 @@ def trained_lines(runs: Path) -> Iterator[str]:
         yield f"These models were trained on the {FEW_PATIENTS} patients alone, each on a core beside other work: {', '.join(said)}."
 
 
+def answer(studies: Sequence[Mapping[str, Any]]) -> str:
+    """Return the answer to the page's title, in a sentence."""
+    fewer = sorted({name for found in studies for name, change in changed_by(found).items() if change < 0})
+    patients = f"all training patients or with {FEW_PATIENTS} of them"
+    real = "real structures that look like nodules, given as negatives, do"
+    return f"{', '.join(fewer)}." if fewer else f"None, with {patients}; {real}."
+
+
+def changed_by(found: Mapping[str, Any]) -> dict[str, float]:
+    """Return the significant changes of false alarms a chest by methods' nodules, by arm."""
+    return {
+        arm["name"]: arm["against"][ALARMS]["difference"]
+        for arm in found["arms"]
+        if arm["name"] not in (HARD, CORNERS, PASTED_ARM) and arm["against"] and arm["p_holm"][ALARMS] < 0.05
+    }
+
+
 def verdict(found: Mapping[str, Any]) -> str:
     """Return which synthetic nodules changed the number of false alarms significantly, in two sentences."""
     arms = {arm["name"]: arm for arm in found["arms"]}
-    changed = {
-        name: arm["against"][ALARMS]["difference"]
-        for name, arm in arms.items()
-        if name not in (HARD, CORNERS, PASTED_ARM) and arm["against"] and arm["p_holm"][ALARMS] < 0.05
-    }
-    fewer = ", ".join(f"{name} ({d:+.1f} a chest)" for name, d in changed.items() if d < 0) or "no synthetic nodules"
+    changed = changed_by(found)
+    fewer = ", ".join(f"{name} ({d:+.1f} a chest)" for name, d in changed.items() if d < 0) or "no method's nodules"
     more = ", ".join(f"{name} ({d:+.1f})" for name, d in changed.items() if d > 0)
     own, corners = (_alarms(arms[name]) for name in (HARD, CORNERS))
     n, pasted = found["counts"]["test chests"], arms[PASTED_ARM]
@@ -117,7 +132,7 @@ def verdict(found: Mapping[str, Any]) -> str:
     if pasted["p_holm"][ALARMS] < 0.05 and (less := pasted["against"][ALARMS]["difference"]) < 0:
         fewer_by_real = f"; so did real nodules of other patients pasted into training chests ({less:+.1f})"
     return (
-        f"{fewer} reduced the false alarms, with p < .05 after correction{f'; {more} raised them' if more else ''}. Real look-alikes "
+        f"{fewer} reduced the false alarms (p < .05 after correction){f'; more false alarms had {more}' if more else ''}. Real look-alikes "
         f"as negatives did: from {corners} to {own}, at the threshold at which {FOUND:.0%} of the nodules are found ({n} chests){fewer_by_real}."
     )
 

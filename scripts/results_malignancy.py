@@ -172,6 +172,17 @@ def made_test(outcome: MalignancyOutcome) -> MalignancyTest:
     return next(test for test in outcome.tests if (test.a, test.b) == (wanted, RAW))
 
 
+def answer(outcome: MalignancyOutcome, few: MalignancyOutcome) -> str:
+    """Return the answer to the page's title, in a sentence."""
+    found = {"all training patients": made_test(outcome), f"{FEW_PATIENTS} of them": made_test(few)}
+    helped = [who for who, test in found.items() if test.difference > 0 and (test.p_holm or 1) < SURE]
+    if helped:
+        return f"Yes: malignant nodules by {MODEL} improve the classifier with {' and with '.join(helped)}."
+    return (
+        f"Not measurably: malignant nodules by {MODEL} do not improve the classifier, with {' or with '.join(found)}."
+    )
+
+
 def verdict(outcome: MalignancyOutcome) -> str:
     """Return the effect of synthetic nodules, in sentences."""
     raw, test = arm_of(outcome, RAW).metrics["auc"], made_test(outcome)
@@ -234,6 +245,8 @@ def page(real: Path, work: Path, few_run: Path | None, measured: Path, out: Path
     few, deep = of_few.run(few_run), of_deep.run(MODEL)
     here = ", ".join(f"{name} {value}" for name, value in machine().items())
     yield "# Do synthetic malignant nodules help to distinguish malignant from benign ones?"
+    yield ""
+    yield answer(outcome, few)
     yield ""
     yield f"With all training patients {verdict(outcome)}"
     yield f"With {FEW_PATIENTS} of them, on whom alone the in-painter was trained too, {verdict(few)}"

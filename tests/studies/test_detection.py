@@ -457,7 +457,7 @@ def test_a_baseline_that_guesses_is_told_before_any_difference(auc, says_nothing
     found = answer(replace(of_arms((0.02, 0.01)), arms=[arm]))
     assert found.startswith("This study says nothing about synthetic nodules: the baseline “flips” is") is says_nothing
     if says_nothing:
-        assert f"not surely better than chance (AUC {auc[0]:.3f}" in found
+        assert f"not significantly better than chance (AUC {auc[0]:.3f}" in found
         assert "train longer" in found
 
 

@@ -74,8 +74,9 @@ def whether_it_helps(tests: Sequence[Compared], arms: Sequence[Arm], least_train
     better, worse = ([t.a for t in sure if t.difference * sign > 0] for sign in (1, -1))
     if not sure:
         return (
-            f"Not shown: none of {len(tests)} arms with synthetic nodules beside real ones has an AUC that is surely "
-            f"other than that of {without} (95 % intervals of the differences within {low:+.3f} to {high:+.3f})."
+            f"Not shown: none of {len(tests)} arms with synthetic nodules beside real ones has an AUC that differs "
+            f"significantly from that of {without} (95 % intervals "
+            f"of the differences within {low:+.3f} to {high:+.3f})."
         )
     parts = [f"{', '.join(names)}: a {word} AUC" for names, word in ((better, "higher"), (worse, "lower")) if names]
     head = "Yes" if not worse else "No" if not better else "It depends"
@@ -106,8 +107,8 @@ def which_score_better(tests: Sequence[Compared], arms: Sequence[Arm], least_tra
     ]
     if not parts:
         return (
-            f"No arm has an AUC that is surely other than that of “{reference}” (95 % intervals of the differences "
-            f"within {low:+.3f} to {high:+.3f})."
+            f"No arm has an AUC that differs significantly from that of “{reference}” (95 % "
+            f"intervals of the differences within {low:+.3f} to {high:+.3f})."
         )
     return f"{'; '.join(parts)}, p < {SURE:g} after correction for all comparisons."
 
@@ -132,7 +133,7 @@ def _is_chance(auc: Interval) -> bool:
 
 def _chance(name: str, auc: Interval) -> str:
     ends = "" if auc.low is None or auc.high is None else f", 95 % interval {auc.low:.3f} to {auc.high:.3f}"
-    return f"the baseline “{name}” is not surely better than chance (AUC {auc.mean:.3f}{ends})"
+    return f"the baseline “{name}” is not significantly better than chance (AUC {auc.mean:.3f}{ends})"
 
 
 def how_real(kid: Mapping[str, float], maker: str, real: str, rendered: str) -> str:

@@ -104,7 +104,7 @@ def alarms_answer(outcome: AlarmOutcome) -> str:
     ]
     alarms = arms[HARD].figures[ALARMS]
     beside = f"{alarms.value:.1f} a chest ({alarms.low:.1f} to {alarms.high:.1f})"
-    changed = "; ".join(said) or f"None is shown to: no arm surely differs from “{HARD}” in false alarms"
+    changed = "; ".join(said) or f"None is shown to: no arm differs significantly from “{HARD}” in false alarms"
     return f"{changed}, p < {SURE:g} after correction. “{HARD}” has {beside} at {FOUND:.0%} of the nodules found."
 
 
