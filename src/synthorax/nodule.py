@@ -167,10 +167,13 @@ def reader_ratings(name: str, cell: str) -> tuple[float, ...]:
     Raises:
         InputError: a word or number is not a rating, as of `rating_number`.
 
-    >>> reader_ratings("texture", "solid part-solid 4")
-    (5.0, 3.0, 4.0)
+    >>> reader_ratings("texture", "solid part-solid 4"), reader_ratings("texture", "Part solid")
+    ((5.0, 3.0, 4.0), (3.0,))
     """
-    return tuple(rating_number(name, part) for part in cell.replace(";", " ").split())
+    text = cell.lower().replace(";", " ")
+    for word in RATING_WORDS.get(name, ()):
+        text = text.replace(word.replace("-", " "), word)
+    return tuple(rating_number(name, part) for part in text.split())
 
 
 def rating_values(name: str) -> str:

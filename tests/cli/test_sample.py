@@ -64,7 +64,9 @@ def test_shapes_in_parts_are_the_shapes_at_once(lung, ball, monkeypatch, tmp_pat
         )
     for name, made in (("whole", whole), ("parts", parts)):
         line = sx.write_samples(tmp_path / name, made, seed=2, formats=("npy", "stl"))
-        assert line == "70 nodule shapes of 20 x 40 x 40 voxels"
+        assert line == (
+            "70 nodule shapes of 20 x 40 x 40 voxels; diameters measured on the masks: 12.9 to 13.2 mm, median 12.9 mm"
+        )
     for file in ("shapes.npy", "features.csv", "manifest.json", "meshes/0069.stl"):
         assert (tmp_path / "parts" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert np.load(tmp_path / "parts" / "shapes.npy").shape == (70, 20, 40, 40)

@@ -112,7 +112,7 @@ def test_where_some_nodules_are_known_corners_lie_beside_nothing_as_dense_as_a_n
     assert len(found) == 7
     assert all(place.center_mm != (7.5, 7.5, 7.5) for place in found)
     err = capsys.readouterr().err
-    assert "7 in 1 of 1 scans with some known nodules, at least 2.5 mm from anything 5 mm wide and denser" in err
+    assert "7 from 1 of 1 scans with some known nodules, at least 2.5 mm from anything 5 mm wide and denser" in err
 
 
 # Whole scans

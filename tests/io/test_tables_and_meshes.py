@@ -1,12 +1,15 @@
 """Tables and meshes of other programs, and that written ones cannot harm other programs."""
 
+import re
+
 import numpy as np
 import pytest
 
-from synthorax.annotations.nodule_table import read_nodule_table
+from synthorax.annotations.nodule_table import KNOWN, read_nodule_table
+from synthorax.editing.plan_table import read_plan
 from synthorax.errors import InputError
 from synthorax.io.stl import read_stl, read_stl_header, write_stl
-from synthorax.io.tables import read_table, write_table
+from synthorax.io.tables import read_table, unused_columns, write_table
 
 ROWS = [
     {"image": "Müller.nii", "center_x_mm": "-12.5", "note": "a, b"},
@@ -83,6 +86,39 @@ def test_rows_of_a_table_that_contradict_each_other_are_named_by_their_lines(tmp
     )
     with pytest.raises(InputError, match=found):
         read_nodule_table(tmp_path / "nodules.csv")
+
+
+HEADER = "Image,Patient ID,Mask,Malignancy,Texture,diameter-mm,diameter,age\n"
+
+
+def test_columns_are_known_in_other_writing_and_the_rest_is_kept_as_text(tmp_path):
+    table = tmp_path / "nodules.csv"
+    table.write_text(f"{HEADER}a.nii,H1,m.nii,4,Part solid,n/a,7,60\nb.nii,H2,m.nii,-,solid part-solid,12.5,7,61\n")
+    first, second = read_nodule_table(table)
+    assert (first.patient_id, second.patient_id) == ("H1", "H2")
+    ((one,), (two,)) = first.nodules, second.nodules
+    assert (one.attributes.malignancy, one.attributes.texture, one.attributes.diameter_mm) == (4, 3, None)
+    assert (two.attributes.malignancy, two.ratings["texture"], two.attributes.diameter_mm) == (None, (5, 3), 12.5)
+    assert one.extra == {"diameter": "7", "age": "60"}
+    assert unused_columns(read_table(table, KNOWN)[0], KNOWN) == "diameter (diameter_mm is read), age"
+
+
+def test_a_column_that_is_there_under_its_known_name_is_not_taken_from_another(tmp_path):
+    (tmp_path / "t.csv").write_text("image,Image\na.nii,b.nii\n")
+    assert read_table(tmp_path / "t.csv", KNOWN) == [{"image": "a.nii", "Image": "b.nii"}]
+
+
+def test_all_rows_with_a_fault_are_named_at_once(tmp_path):
+    ratings = ["7", "malignant", "4", "4;9", "0"]
+    rows = "".join(f"{i}.nii,m.nii,5,{rating}\n" for i, rating in enumerate(ratings))
+    for name, read in (("nodules.csv", read_nodule_table), ("plan.csv", read_plan)):
+        table = tmp_path / name
+        table.write_text(f"image,mask,diameter_mm,malignancy\n{rows}")
+        with pytest.raises(InputError) as error:
+            read(table)
+        found = error.value.args[1]
+        bad = [2, 3, 5, 6] if read is read_nodule_table else [3]
+        assert [int(n) for n in re.findall(r"line (\d+):", found)] == bad
 
 
 def test_text_that_a_spreadsheet_would_run_is_made_harmless_and_comes_back(tmp_path):

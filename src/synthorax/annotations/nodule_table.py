@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from synthorax.errors import InputError
-from synthorax.io.tables import read_table
+from synthorax.io.tables import MISSING, MOST_FAULTS, check_rows, read_table
 from synthorax.nodule import (
     MOST_RATING,
     RATING_WORDS,
@@ -73,10 +73,6 @@ class NoduleRow:
     may_be_empty: bool = False
 
 
-MOST_LINES = 10
-"""Lines of a table that an error names at most."""
-
-
 @dataclass(frozen=True)
 class TableImage:
     """An image of a table, with its nodules.
@@ -104,7 +100,7 @@ def read_nodule_table(path: Path) -> list[TableImage]:
     Raises:
         InputError: a column is missing, a value does not fit (the error names its line), or a patient is in two splits.
     """
-    rows = read_table(path)
+    rows = read_table(path, KNOWN)
     columns = set(rows[0])
     if "image" not in columns:
         raise InputError(path, f"columns {', '.join(rows[0])}", "a column `image`, and `mask` or " + ", ".join(CENTER))
@@ -115,7 +111,9 @@ def read_nodule_table(path: Path) -> list[TableImage]:
         if not row["image"].strip():
             raise InputError(path, f"line {line}: no image", "a file name")
         images[row["image"].strip()].append((line, row))
-    made = [_image(path, name, members) for name, members in images.items()]
+    faults: list[tuple[int, str]] = []
+    made = [_image(path, name, members, faults) for name, members in images.items()]
+    check_rows(path, sorted(faults), "columns as in `synthorax prepare patches --help`")
     first: dict[str, TableImage] = {}
     for image in made:
         if image.patient_id and (other := first.setdefault(image.patient_id, image)).split != image.split:
@@ -141,10 +139,13 @@ def under(folder: str, row: Mapping[str, str]) -> dict[str, str]:
     return {name: f"{folder}/{cell}" if name in FILES and cell else cell for name, cell in row.items()}
 
 
-def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> TableImage:
+def _image(
+    path: Path, name: str, members: list[tuple[int, dict[str, str]]], faults: list[tuple[int, str]]
+) -> TableImage:
+    """Return an image with the nodules of its rows; line and fault of a row that cannot be read go into `faults`."""
     patients = {row.get("patient_id", "").strip() for _, row in members}
     splits = {row.get("split", "").strip() or None for _, row in members}
-    lines = ", ".join(str(line) for line, _ in members[:MOST_LINES]) + ", ..." * (len(members) > MOST_LINES)
+    lines = ", ".join(str(line) for line, _ in members[:MOST_FAULTS]) + ", ..." * (len(members) > MOST_FAULTS)
     if len(patients) > 1 or len(splits) > 1:
         found = f"image {name} of several patients or splits in the lines {lines}"
         raise InputError(path, found, "one patient and split for each image")
@@ -159,8 +160,8 @@ def _image(path: Path, name: str, members: list[tuple[int, dict[str, str]]]) -> 
         try:
             nodule = _nodule(path.parent, row, number)
         except ValueError as error:
-            expected = "columns as in `synthorax prepare patches --help`"
-            raise InputError(path, f"line {line}: {error}", expected) from error
+            faults.append((line, str(error)))
+            continue
         if nodule is not None:
             nodules.append(nodule)
     return TableImage(path.parent / name, patients.pop(), split, tuple(nodules), path, members[0][0])
@@ -170,9 +171,9 @@ def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
     """The nodule of a row; None if the row names none. Raises ValueError if a value does not fit."""
     mask = row.get("mask", "").strip()
     label = _label(row)
-    center = [row.get(axis, "").strip() for axis in CENTER]
+    center = ["" if (text := row.get(axis, "").strip()).lower() in MISSING else text for axis in CENTER]
     diameter = _number(row, "diameter_mm")
-    ratings = {name: given for name in RATINGS if (given := _ratings(name, row.get(name) or ""))}
+    ratings = {name: given for name in RATINGS if (given := _ratings(name, (row.get(name) or "").strip()))}
     nodule_id = row.get("nodule_id", "").strip()
     if not (mask or any(center) or diameter is not None or ratings or label is not None or nodule_id):
         return None
@@ -208,7 +209,7 @@ def _label(row: dict[str, str]) -> int | str | None:
 
 def _number(row: dict[str, str], name: str) -> float | None:
     text = (row.get(name) or "").strip()
-    if not text:
+    if text.lower() in MISSING:
         return None
     try:
         value = float(text)
@@ -221,6 +222,8 @@ def _number(row: dict[str, str], name: str) -> float | None:
 
 def _ratings(name: str, text: str) -> tuple[float, ...]:
     most, words = MOST_RATING[name], RATING_WORDS.get(name, {})
+    if text.lower() in MISSING:
+        return ()
     try:
         given = reader_ratings(name, text)
     except InputError:

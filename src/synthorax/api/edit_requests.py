@@ -149,9 +149,13 @@ def check_takes_outlines(method: Method) -> None:
         InputError: it does not; names the methods that do.
     """
     from synthorax import hub
+    from synthorax.registry import registry
 
     if not hub.takes_outlines(method):
         expected = f"a method that takes outlines: {', '.join(hub.those('injects', hub.takes_outlines))}"
+        entry = registry().entries.get(method.name)
+        if entry is not None and "shapes" in entry.options.model_fields:
+            expected += f"; or with {method.name} the option shapes, which scales the mask to a diameter"
         raise InputError("outlines", f"given to {method.name}, which chooses its own", expected)
 
 

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 from synthorax.api.shapes import read_shapes
 from synthorax.api.stores import store_given
 from synthorax.errors import InputError
+from synthorax.screen import warn
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from synthorax.datasets.shapes import ShapeSet
     from synthorax.datasets.store import Store
     from synthorax.makers import Generator, Maker, Method, Streams
@@ -33,6 +36,7 @@ def study_shapes(
     reconnect: bool = True,
     feedback: str = "none",
     seed: int = 0,
+    overwrite: bool = False,
     **more: Any,
 ) -> Path:
     """Run LuNG's own experiment on nodule shapes; a call continues an earlier one that was stopped.
@@ -43,11 +47,12 @@ def study_shapes(
         compare: comparisons to run: any of sizes, feedback, depth, fit; `all` for all.
         feedback: none, accepted, reflection, reflections or trade (section III-E).
         more: further arguments of `studies.shapes_page.study_shapes`.
+        overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
         The page; `results.json` is beside it.
     """
-    from synthorax.io.atomic import working_in
+    from synthorax.studies.results import study_folder
     from synthorax.studies.shapes import FEEDBACK, Plan
     from synthorax.studies.shapes_page import COMPARISONS
     from synthorax.studies.shapes_page import study_shapes as run
@@ -64,7 +69,17 @@ def study_shapes(
     if feedback != "none" or not reconnect:
         name = f"main, feedback {feedback}, {'' if reconnect else 'not '}reconnected"
         plan = Plan(name, config.layers, feedback=FEEDBACK[feedback], reconnected=reconnect)
-    with working_in(Path(out)):
+    request = {
+        "data": shapes.fingerprint,
+        "settings": config.model_dump(mode="json"),
+        "nodules": nodules,
+        "feedback": feedback,
+        "reconnect": reconnect,
+        "compare": list(compare),
+        "seed": seed,
+        **{name: value for name, value in more.items() if name in ("training_seeds", "samples", "compared_samples")},
+    }
+    with study_folder(Path(out), "shapes", request, overwrite=overwrite):
         return run(
             shapes,
             config,
@@ -87,6 +102,7 @@ def study_baselines(
     trainings: int = 3,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> Path:
     """Train a detector, a malignancy classifier and a segmenter on real patches only, as baselines.
 
@@ -98,6 +114,7 @@ def study_baselines(
         settings: for each task, settings of its configuration that differ from the preset.
         trainings: number of trainings of each network.
         seed: seed of the first training; further trainings have the next seeds.
+        overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
         The page; `results.json` is beside it.
@@ -106,17 +123,23 @@ def study_baselines(
         InputError: the store has only one class or too few patients, the patches are too small for a network, or a name
             is unknown.
     """
-    from synthorax.io.atomic import working_in
     from synthorax.studies.baselines_page import BASELINE_STUDIES
     from synthorax.studies.baselines_page import study_baselines as run
+    from synthorax.studies.results import study_folder
     from synthorax.tasks.config import task_config
 
     if unknown := sorted(set(tasks) - set(BASELINE_STUDIES)) or ([] if tasks else ["none"]):
         raise InputError("task", repr(unknown[0]), " or ".join(BASELINE_STUDIES))
     check_count("trainings", trainings, 1)
     configs = {task: task_config(task, preset, (settings or {}).get(task, {})) for task in tasks}
-    store = store_given(data)
-    with working_in(Path(out)):
+    store = _store_of_study(data)
+    request = {
+        "data": store.fingerprint,
+        "settings": {task: config.model_dump(mode="json") for task, config in configs.items()},
+        "trainings": trainings,
+        "seed": seed,
+    }
+    with study_folder(Path(out), "baselines", request, overwrite=overwrite):
         return run(store, configs, Path(out), trainings=trainings, seed=seed, device=device)[0]
 
 
@@ -132,6 +155,7 @@ def study_detection(
     trainings: int = 3,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> Path:
     """Measure whether synthetic nodules help a detector, and of which makers (papers/3).
 
@@ -147,6 +171,7 @@ def study_detection(
         negatives: number of patches without a nodule for each patch with one, in stores of whole scans.
         trainings: number of trainings of each arm.
         seed: seed of the first training; further trainings have the next seeds.
+        overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
         The page; `results.json` is beside it.
@@ -156,9 +181,9 @@ def study_detection(
             on validation or test patients, or a setting is not valid.
     """
     from synthorax import hub
-    from synthorax.io.atomic import working_in
     from synthorax.studies.detection_page import study_detection as run
     from synthorax.studies.patch_makers import patch_maker
+    from synthorax.studies.results import study_folder
     from synthorax.tasks.config import task_config
 
     check_number("negatives", negatives, 0, MOST_FOLD)
@@ -169,8 +194,12 @@ def study_detection(
     default = hub.default("makes patches")
     makers = [patch_maker(model, device) for model in ([default] if models is None else models)]
     config = _on_the_patches_of(makers, config, settings or {})
-    store = store_given(data)
-    with working_in(Path(out)):
+    store = _store_of_study(data)
+    request = _request(store, config, makers, trainings=trainings, seed=seed) | {
+        "amounts": list(amounts),
+        "negatives": negatives,
+    }
+    with study_folder(Path(out), "detection", request, overwrite=overwrite):
         return run(
             store,
             config,
@@ -197,6 +226,7 @@ def study_false_alarms(
     trainings: int = 2,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> Path:
     """Measure which synthetic nodules help a detector that scans whole chests.
 
@@ -212,6 +242,7 @@ def study_false_alarms(
         settings: settings of the detector that differ from the preset.
         trainings: number of trainings of each arm.
         seed: seed of the first training; further trainings have the next seeds.
+        overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
         The page; `results.json` is beside it.
@@ -221,16 +252,19 @@ def study_false_alarms(
             test patients, or a setting is not valid.
     """
     from synthorax import hub
-    from synthorax.io.atomic import working_in
     from synthorax.studies.false_alarms_page import study_false_alarms as run
+    from synthorax.studies.results import study_folder
     from synthorax.tasks.config import task_config
 
     check_count("trainings", trainings, 1)
     config = task_config("detection", preset, settings or {})
     injectors = [hub.find(model, "injects", device=device) for model in models]
     healers = [hub.find(model, "erases", device=device) for model in erasers]
-    cubes, whole = store_given(data), store_given(chests)
-    with working_in(Path(out)):
+    cubes, whole = _store_of_study(data), _store_of_study(chests)
+    request = _request(cubes, config, [*injectors, *healers], trainings=trainings, seed=seed) | {
+        "chests": whole.fingerprint
+    }
+    with study_folder(Path(out), "false-alarms", request, overwrite=overwrite):
         return run(
             cubes,
             whole,
@@ -257,6 +291,7 @@ def study_malignancy(
     trainings: int = 5,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> Path:
     """Measure whether synthetic malignant nodules help a classifier of malignancy (papers/2).
 
@@ -272,6 +307,7 @@ def study_malignancy(
         rule: rule by which the readers' ratings make a nodule malignant, `median` or `majority`.
         trainings: number of trainings of each arm.
         seed: seed of the first training; further trainings have the next seeds.
+        overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
         The page; `results.json` is beside it.
@@ -283,10 +319,10 @@ def study_malignancy(
     from typing import get_args
 
     from synthorax import hub
-    from synthorax.io.atomic import working_in
     from synthorax.nodule import MalignancyRule
     from synthorax.studies.malignancy_page import study_malignancy as run
     from synthorax.studies.malignancy_recipes import ArmKind
+    from synthorax.studies.results import study_folder
     from synthorax.tasks.config import task_config
 
     kinds, rules = get_args(ArmKind), get_args(MalignancyRule)
@@ -300,8 +336,13 @@ def study_malignancy(
     config = task_config("malignancy", preset, settings or {})
     chosen = [name for name in hub.able(("injects",)) if name in hub.bundled()] if models is None else models
     makers = [cast("Method", hub.find(model, "injects", device=device)) for model in chosen]
-    store = store_given(data)
-    with working_in(Path(out)):
+    store = _store_of_study(data)
+    request = _request(store, config, makers, trainings=trainings, seed=seed) | {
+        "arms": list(kinds if arms is None else arms),
+        "ratios": list(ratios),
+        "rule": rule,
+    }
+    with study_folder(Path(out), "malignancy", request, overwrite=overwrite):
         return run(
             store,
             config,
@@ -327,6 +368,7 @@ def study_segmentation(
     trainings: int = 3,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> Path:
     """Measure how many real scans synthetic ones replace in the training of a segmenter (papers/4).
 
@@ -340,6 +382,7 @@ def study_segmentation(
         arms: any of real, published, mixed, amounts, templates, sources; all if not given.
         trainings: number of trainings of each arm.
         seed: seed of the first training; further trainings have the next seeds.
+        overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
         The page; `results.json` is beside it.
@@ -351,7 +394,7 @@ def study_segmentation(
     from typing import get_args
 
     from synthorax import hub
-    from synthorax.io.atomic import working_in
+    from synthorax.studies.results import study_folder
     from synthorax.studies.segmentation_arms import SegmenterArmKind
     from synthorax.studies.segmentation_config import SEGMENTERS
     from synthorax.studies.segmentation_page import study_segmentation as run
@@ -367,8 +410,11 @@ def study_segmentation(
         roles = hub.system_of(model).roles if isinstance(model, str | Path) else model.roles
         paints = not makers or "paints" in roles
         makers.append(hub.find(model, "paints" if paints else "injects", device=device))
-    store = store_given(data)
-    with working_in(Path(out)):
+    store = _store_of_study(data)
+    request = _request(store, config, makers, trainings=trainings, seed=seed) | {
+        "arms": list(kinds if arms is None else arms)
+    }
+    with study_folder(Path(out), "segmentation", request, overwrite=overwrite):
         return run(
             store,
             config,
@@ -392,6 +438,7 @@ def study_fidelity(
     samples: int = 400,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> Path:
     """Measure whether a maker's patches are realistic, new, varied, and as requested.
 
@@ -405,6 +452,7 @@ def study_fidelity(
         settings: settings of the networks that predict ratings, which are those of a detector. Size, spacing and window
             of the patches are those of the maker, unless they are given here.
         samples: number of samples for the checks of the condition.
+        overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
         The page; `results.json` is beside it.
@@ -414,9 +462,9 @@ def study_fidelity(
             test patients, or the extractor is not a model of `features`.
     """
     from synthorax import hub
-    from synthorax.io.atomic import working_in
     from synthorax.studies.fidelity_page import study_fidelity as run
     from synthorax.studies.patch_makers import patch_maker
+    from synthorax.studies.results import study_folder
     from synthorax.tasks.config import task_config
 
     check_count("samples", samples, 4)
@@ -424,8 +472,9 @@ def study_fidelity(
     model = hub.default("makes patches") if model is None else model
     maker, judged_by = patch_maker(model, device), hub.load(extractor)
     config = _on_the_patches_of([maker], config, settings or {})
-    store = store_given(data)
-    with working_in(Path(out)):
+    store = _store_of_study(data)
+    request = _request(store, config, [maker], seed=seed) | {"extractor": judged_by.sha256, "samples": samples}
+    with study_folder(Path(out), "fidelity", request, overwrite=overwrite):
         return run(
             store,
             config,
@@ -456,6 +505,7 @@ def study_volumes(
     seed: int = 0,
     device: str = "auto",
     cache: str | Path | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Measure whether synthetic chests are like real ones, and whether pre-training on them helps (papers/5).
 
@@ -475,6 +525,7 @@ def study_volumes(
         trainings: number of trainings of each arm.
         seed: seed of the first training; further trainings have the next seeds.
         cache: folder for the decoded chests; the user's cache folder if not given.
+        overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
         The page; `results.json` is beside it.
@@ -484,8 +535,8 @@ def study_volumes(
             patients, or a setting is not valid.
     """
     from synthorax import hub
-    from synthorax.io.atomic import working_in
     from synthorax.studies.patch_makers import rendering
+    from synthorax.studies.results import study_folder
     from synthorax.studies.volumes_page import study_volumes as run
     from synthorax.tasks.config import task_config
 
@@ -495,14 +546,19 @@ def study_volumes(
     check_count("compared", compared, 4)
     check_count("trainings", trainings, 1)
     config = task_config("volumes", preset, settings or {})
-    store = store_given(data)
+    store = _store_of_study(data)
     makers, others = (
         [cast("Streams", hub.find(model, "makes scans", device=device)) for model in each]
         for each in (models, ablations)
     )
     injector = rendering(store) if inject is None else cast("Method", hub.find(inject, "injects", device=device))
     eraser = None if erase is None else cast("Method", hub.find(erase, "erases", device=device))
-    with working_in(Path(out)):
+    request = _request(store, config, [*makers, injector, *others], trainings=trainings, seed=seed) | {
+        "erase": None if eraser is None else [eraser.name, eraser.lineage.model_sha256],
+        "made": made,
+        "compared": compared,
+    }
+    with study_folder(Path(out), "volumes", request, overwrite=overwrite):
         return run(
             store,
             config,
@@ -547,6 +603,24 @@ def study_scores(
 
     files = [scores] if isinstance(scores, str | Path) else scores
     return run([Path(file) for file in files], Path(out), reference=reference, overwrite=overwrite)
+
+
+def _store_of_study(data: str | Path | Store) -> Store:
+    """Return the store of a study without synthetic cases, which would count as real; a warning says if it had some."""
+    store = store_given(data).without_synthetic()
+    if store.note:
+        warn(f"{store.note}; `synthorax study scores` compares detectors that were trained with and without them")
+    return store
+
+
+def _request(store: Store, config: BaseModel, makers: Sequence[Maker], **more: Any) -> dict[str, Any]:
+    """Return what determines the results of a study, as JSON can hold it."""
+    return {
+        "data": store.fingerprint,
+        "settings": config.model_dump(mode="json"),
+        "models": [[maker.name, maker.lineage.model_sha256] for maker in makers],
+        **more,
+    }
 
 
 def check_number(name: str, value: float, above: float, most: float) -> None:

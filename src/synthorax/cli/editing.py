@@ -188,13 +188,14 @@ def refuse_given(options: Mapping[str, object], where: str, expected: str) -> No
             raise InputError(option, f"given with {where}", expected)
 
 
-def tell_folder(made: EditedFolder, json: bool, what: str = "scan") -> int:
+def tell_folder(made: EditedFolder, json: bool, what: str = "scan", done: str = "added") -> int:
     """Print what was written into a folder of cases, and return the exit code, 0, also if some cases failed.
 
     Args:
         made: the folder.
         json: print its manifest instead of a line.
         what: what a case is.
+        done: what was done with the nodules.
     """
     for note in made.notes:
         warn(note)
@@ -202,5 +203,7 @@ def tell_folder(made: EditedFolder, json: bool, what: str = "scan") -> int:
         print(dumps(read_mapping(made.out / MANIFEST), indent=1))
     else:
         failed = f"; {quantity(len(made.failed), what)} failed, see the warnings" if made.failed else ""
-        say(f"{made.out}: {quantity(len(made.cases), what)}, {quantity(made.nodules, 'nodule')}{failed}")
+        new = quantity(made.nodules - made.earlier, "nodule")
+        before = f", {made.earlier} that the scans had before" if made.earlier else ""
+        say(f"{made.out}: {quantity(len(made.cases), what)}, {new} {done}{before}{failed}")
     return 0

@@ -123,9 +123,12 @@ def erase(
     of_folder = of_folder or OfFolder()
     if series is None and holds_scans(scan):
         of_one = {"--at": at, "--voxel": voxel, "--diameter": diameter, "--nodules": nodules, "--labels": labels}
-        refuse_given(of_one, "a folder of several scans", "a nodules.csv in it, or --plan; or one scan, or --series")
+        expected = (
+            "the path of one scan in the folder, or --series; for all scans a nodules.csv in the folder, or --plan"
+        )
+        refuse_given(of_one, "a folder of scans", expected)
         refuse_given({"--patient": patient}, "a folder of several scans", OF_A_FOLDER)
-        return tell_folder(api.erase_folder(scan, out, method, **shared, **vars(of_folder)), json)
+        return tell_folder(api.erase_folder(scan, out, method, **shared, **vars(of_folder)), json, done="removed")
     of_folder.check_not_given()
     if (at or voxel) and not diameters:
         raise InputError("--diameter", MISSING_ARGUMENT, f"{DIAMETERS}, of the nodules at these places")

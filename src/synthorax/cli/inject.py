@@ -157,7 +157,7 @@ def inject(
     for one in methods:
         recorded_options(one, "injects", own)  # an error for a method that does not inject, before the scan is read
     if plan is not None:
-        _check_alone("--plan", plan, at=at, voxel=voxel, auto=auto, diameter=diameter, attributes=given.given())
+        _check_alone("--plan", plan, at=at, voxel=voxel, auto=auto, diameter=diameter, **given.given())
         if len(methods) > 1:
             raise InputError("--with", "several methods with --plan", "one method, or a column `method` in the table")
     if outlines is not None:
@@ -172,7 +172,8 @@ def inject(
     of_folder = of_folder or OfFolder()
     if series is None and holds_scans(scan):
         of_one = {"--at": at, "--voxel": voxel, "--nodules": nodules, "--outlines": outlines}
-        refuse_given(of_one, "a folder of several scans", "--auto or --plan; or one scan, by its path or --series")
+        expected = "the path of one scan in the folder, or --series; for all scans --auto or --plan"
+        refuse_given(of_one, "a folder of scans", expected)
         refuse_given({"--patient": patient}, "a folder of several scans", OF_A_FOLDER)
         by = methods if len(methods) > 1 else method
         return tell_folder(api.inject_folder(scan, out, by, plan=plan, **shared, **vars(of_folder)), json)
@@ -214,4 +215,5 @@ def _check_alone(flag: str, file: Path, **others: object) -> None:
     """Check that no other option describes the nodules that a file already describes."""
     for option, value in others.items():
         if value:
-            raise InputError(f"--{option}", f"given with {flag} {file.name}", f"only one of {flag} and --{option}")
+            named = f"--{option.replace('_', '-')}"
+            raise InputError(named, f"given with {flag} {file.name}", f"only one of {flag} and {named}")

@@ -41,6 +41,7 @@ def shapes(
     config: ConfigFile = None,
     set: Settings = None,  # noqa: A002  (the option's name)
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure how good generated nodule shapes are, with LuNG's experiment: acceptance, novelty, error and Score.
 
@@ -83,6 +84,8 @@ def shapes(
         A setting KEY=VALUE; may be repeated.
     device
         auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
+    overwrite
+        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     page = api.study_shapes(
         seeds or data,
@@ -98,6 +101,7 @@ def shapes(
         feedback=feedback,
         seed=seed,
         device=device,
+        overwrite=overwrite,
     )
     say(page)
 
@@ -112,6 +116,7 @@ def baselines(
     seed: Seed = 0,
     set: Settings = None,  # noqa: A002  (the option's name)
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure what a detector, a malignancy classifier and a segmenter reach when they train on real patches alone.
 
@@ -135,6 +140,8 @@ def baselines(
         A setting of a task's training, TASK.KEY=VALUE; may be repeated.
     device
         auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
+    overwrite
+        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     names = _names(tasks)
     settings: dict[str, dict[str, Any]] = {}
@@ -153,6 +160,7 @@ def baselines(
             trainings=trainings,
             seed=seed,
             device=device,
+            overwrite=overwrite,
         )
     )
 
@@ -170,6 +178,7 @@ def detection(
     config: ConfigFile = None,
     set: Settings = None,  # noqa: A002  (the option's name)
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Test whether generated nodules help a nodule detector, compared with flips, rendered nodules and real data alone.
 
@@ -202,6 +211,8 @@ def detection(
         A setting KEY=VALUE; may be repeated.
     device
         auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
+    overwrite
+        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     page = api.study_detection(
         data,
@@ -214,6 +225,7 @@ def detection(
         trainings=trainings,
         seed=seed,
         device=device,
+        overwrite=overwrite,
     )
     say(page)
 
@@ -231,6 +243,7 @@ def false_alarms(
     config: ConfigFile = None,
     set: Settings = None,  # noqa: A002  (the option's name)
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Test which generated nodules, put into whole training chests, reduce a detector's false alarms in other chests.
 
@@ -264,6 +277,8 @@ def false_alarms(
         A setting KEY=VALUE; may be repeated.
     device
         auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
+    overwrite
+        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     page = api.study_false_alarms(
         data,
@@ -276,6 +291,7 @@ def false_alarms(
         trainings=trainings,
         seed=seed,
         device=device,
+        overwrite=overwrite,
     )
     say(page)
 
@@ -294,6 +310,7 @@ def malignancy(
     config: ConfigFile = None,
     set: Settings = None,  # noqa: A002  (the option's name)
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Test whether generated malignant nodules help to classify nodules as malignant or benign.
 
@@ -331,6 +348,8 @@ def malignancy(
         A setting KEY=VALUE; may be repeated.
     device
         auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
+    overwrite
+        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     say(
         api.study_malignancy(
@@ -345,6 +364,7 @@ def malignancy(
             trainings=trainings,
             seed=seed,
             device=device,
+            overwrite=overwrite,
         )
     )
 
@@ -361,6 +381,7 @@ def segmentation(
     config: ConfigFile = None,
     set: Settings = None,  # noqa: A002  (the option's name)
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure how many real scans synthetic ones replace when a segmenter of nodules is trained.
 
@@ -396,6 +417,8 @@ def segmentation(
         A setting KEY=VALUE; may be repeated.
     device
         auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
+    overwrite
+        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     say(
         api.study_segmentation(
@@ -408,6 +431,7 @@ def segmentation(
             trainings=trainings,
             seed=seed,
             device=device,
+            overwrite=overwrite,
         )
     )
 
@@ -424,6 +448,7 @@ def fidelity(
     config: ConfigFile = None,
     set: Settings = None,  # noqa: A002  (the option's name)
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure whether generated patches are realistic, new, varied, and as requested.
 
@@ -453,6 +478,8 @@ def fidelity(
         A setting of the predicting networks, KEY=VALUE; may be repeated.
     device
         auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
+    overwrite
+        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     page = api.study_fidelity(
         data,
@@ -464,6 +491,7 @@ def fidelity(
         samples=samples,
         seed=seed,
         device=device,
+        overwrite=overwrite,
     )
     say(page)
 
@@ -485,6 +513,7 @@ def volumes(
     set: Settings = None,  # noqa: A002  (the option's name)
     device: Device = "auto",
     cache: Path | None = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare generated chest CTs with real ones, and test whether pre-training on them helps to detect nodules.
 
@@ -527,6 +556,8 @@ def volumes(
         auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
     cache
         Folder for decoded chests; by default the user's cache folder.
+    overwrite
+        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     page = api.study_volumes(
         data,
@@ -542,6 +573,7 @@ def volumes(
         trainings=trainings,
         seed=seed,
         device=device,
+        overwrite=overwrite,
         cache=cache,
     )
     say(page)

@@ -154,9 +154,7 @@ def _not_read(paths: Sequence[Path], series: Sequence[SeriesFiles]) -> list[str]
     ]
     if lists:
         named = ", ".join(dict.fromkeys(path.name for path in lists[:MOST_NAMED])) + ", ..." * (len(lists) > MOST_NAMED)
-        notes.append(
-            f"{len(lists)} tables were not read ({named}); a table of nodules is {NODULE_TABLE}, or given by --table"
-        )
+        notes.append(f"{len(lists)} tables were not read ({named}); only {NODULE_TABLE} is read as a table of nodules")
     return notes
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from synthorax.annotations.nodule_table import NODULE_TABLE, TableImage
+from synthorax.annotations.nodule_table import KNOWN, NODULE_TABLE, TableImage
 from synthorax.datasets.case import Annotated
 from synthorax.datasets.case_ids import case_ids
 from synthorax.datasets.discovery import FoundScans, find_scans, masks_by_name
@@ -23,6 +23,7 @@ from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
 from synthorax.io.dicom_series import choose_series
 from synthorax.io.images import image_stem, is_image
+from synthorax.io.tables import read_table, unused_columns
 from synthorax.io.walk import files_below, real_path
 
 FOLDERS_ABOVE = 2
@@ -214,8 +215,13 @@ def _joined(tables: Sequence[Path], manifests: Manifests) -> tuple[list[TableIma
     """
     images: dict[Path, TableImage] = {}
     twice: Counter[Path] = Counter()
+    notes = []
     used: set[Path] = set()
     for table in sorted(tables, key=lambda path: len(path.parts)):
+        if table.is_file() and not manifests.of(table.parent):
+            columns = read_table(table, KNOWN)[0]
+            if unused := unused_columns(columns, KNOWN):
+                notes.append(f"{table.name}: columns that are kept as text, but not read: {unused}")
         for image in manifests.images_of(table):
             key = real_path(image.image)
             if key not in images:
@@ -223,7 +229,6 @@ def _joined(tables: Sequence[Path], manifests: Manifests) -> tuple[list[TableIma
             elif not manifests.of(table.parent):
                 twice[table] += 1
             images.setdefault(key, image)
-    notes = []
     if twice:
         first = next(iter(twice))
         named = f"{first.parent.name}/{first.name}" + f" and {len(twice) - 1} more tables" * (len(twice) > 1)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -49,6 +50,7 @@ from synthorax.io.limits import read_bounded
 from synthorax.parallel import map_processes
 from synthorax.provenance import fingerprint, without_folders
 from synthorax.region import Region, paint_labels
+from synthorax.screen import quantity
 from synthorax.volume import Volume
 
 __all__ = [
@@ -224,6 +226,7 @@ class Store:
         fingerprint: hash of all voxels, regions, nodules and splits.
         skipped: sources that were left out, each with the reason.
         format: 2, or 1 for a store without hashes of its chunks.
+        note: what was left out of the store by `without_synthetic`; empty for a whole store.
 
     Raises:
         InputError: the folder has no store, or the store is unfinished, damaged or of a newer version.
@@ -231,6 +234,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.note = ""
         if not (path / STORE_INDEX).exists():
             if is_store(path):
                 expected = "a finished store; run the same `synthorax prepare` again to finish it"
@@ -270,6 +274,28 @@ class Store:
             InputError: there is no store at the path.
         """
         return data if isinstance(data, cls) else cls(Path(data))  # type: ignore[arg-type]
+
+    def without_synthetic(self) -> Store:
+        """Return the store without its synthetic cases, for studies, whose real arms must be real.
+
+        A store of synthetic cases alone, such as one of phantoms, is returned as it is. `note` of the new store says
+        how many cases were left out.
+        """
+        real = tuple(case for case in self.cases if not case.synthetic)
+        if not real or len(real) == len(self.cases):
+            return self
+        patients = {case.patient_id for case in real}
+        left = quantity(len(self.cases) - len(real), "synthetic case")
+        store = copy(self)
+        for cached in ("_by_id", "_split_of"):
+            vars(store).pop(cached, None)
+        store.cases = real
+        store.splits = {name: [one for one in ids if one in patients] for name, ids in self.splits.items()}
+        store.fingerprint = fingerprint(json.dumps([self.fingerprint, [case.case_id for case in real]]).encode())
+        store.note = (
+            f"{left} of the store {self.path.name} left out: real nodules are compared with those of the models"
+        )
+        return store
 
     def __len__(self) -> int:
         return len(self.cases)

@@ -11,6 +11,7 @@ from synthorax.datasets.lineage import leaks_in_training
 from synthorax.datasets.mask_files import NOT_TAKEN
 from synthorax.datasets.splits import LEAST_PATIENTS
 from synthorax.datasets.store import Store
+from synthorax.nodule import malignancy_of
 from synthorax.screen import quantity
 
 MOST_LINES = 10
@@ -25,6 +26,7 @@ ANNOTATED_WORDS: Mapping[Annotated, str] = {
     "none-known": "not known whether there are nodules, so not used as healthy (none-known)",
 }
 """What the summary says of the scans with each kind of annotation."""
+CLASS_NAMES = ("benign", "malignant")
 OF_ONES_OWN = ("scans", "patches")
 """Kinds of source for which the user can state that all nodules are known."""
 
@@ -83,7 +85,7 @@ def summary_lines(store: Store) -> list[str]:
     """Return the summary, about 40 lines at most; the first has the numbers of cases, nodules and patients."""
     nodules = [nodule for case in store.cases for nodule in case.nodules]
     masked = sum(nodule.label > 0 for nodule in nodules)
-    patients = ", ".join(f"{len(ids)} {name}" for name, ids in store.splits.items())
+    patients = ", ".join(_patients_in(store, name) for name in SPLITS)
     left = f"; {len(store.skipped)} left out" if store.skipped else ""
     if lost := nodules_left_out(store):
         left += f"; {quantity(lost, 'nodule')} left out"
@@ -98,12 +100,23 @@ def summary_lines(store: Store) -> list[str]:
             f"patients with nodules: {counted}; studies need {LEAST_PATIENTS} or more in each split: prepare more "
             "patients, or give another --split with --overwrite, before a model is trained on this store"
         )
+    made += _of_classes(store)
     counts = annotation_counts(store)
     if counts["all"] < len(store):
         known = [f"{quantity(counts[name], 'scan')}: {what}" for name, what in ANNOTATED_WORDS.items() if counts[name]]
+        unread = [case.case_id for case in store.cases if any(map(NODULE_LEFT_OUT.match, case.notes))]
         may_state = store.source.get("kind") in OF_ONES_OWN and "annotated" not in store.source
+        may_state &= any(case.annotated != "all" and case.case_id not in unread for case in store.cases)
         advice = "; if your tables and masks have every nodule, add --annotated all --overwrite" * may_state
         made.append(". ".join(known) + advice)
+        if unread:
+            named = ", ".join(unread[:MOST_LINES]) + f" and {len(unread) - MOST_LINES} more" * (
+                len(unread) > MOST_LINES
+            )
+            made.append(
+                f"{quantity(len(unread), 'scan')} with a nodule that was left out, see below ({named}): correct its "
+                "row or mask, since --annotated does not make such a scan healthy"
+            )
     if names := structures_not_taken(store):
         shown = ", ".join(f"{name} ({count})" for name, count in list(names.items())[:MOST_STRUCTURES_SHOWN])
         more = f" and {len(names) - MOST_STRUCTURES_SHOWN} more" * (len(names) > MOST_STRUCTURES_SHOWN)
@@ -115,6 +128,33 @@ def summary_lines(store: Store) -> list[str]:
     made += _bounded(remarks)
     made += _bounded([f"left out: {_skipped(skip)}" for skip in store.skipped])
     return made
+
+
+def _patients_in(store: Store, split: str) -> str:
+    """Return the number of patients of a split, and how many of them have synthetic scans only."""
+    real = {case.patient_id for case in store.in_split(split) if not case.synthetic}
+    made = len(store.splits[split]) - len(real)
+    some = f" ({made} of them synthetic)" if real and made else ""
+    return f"{len(store.splits[split])} {split}{some}"
+
+
+def _of_classes(store: Store) -> list[str]:
+    """Return a line if nodules are rated, but some split has too few patients of a class to study malignancy."""
+    patients: dict[str, dict[str, set[str]]] = {name: {split: set() for split in SPLITS} for name in CLASS_NAMES}
+    for case in store.cases:
+        for nodule in case.nodules:
+            if (found := malignancy_of(nodule)) is not None:
+                patients[CLASS_NAMES[found]][store.split_of(case.patient_id)].add(case.patient_id)
+    counts = {name: {split: len(ids) for split, ids in each.items()} for name, each in patients.items()}
+    if not any(map(any, (each.values() for each in counts.values()))):
+        return []
+    if min(min(each.values()) for each in counts.values()) >= LEAST_PATIENTS:
+        return []
+    said = [
+        f"with a {name} nodule: {', '.join(f'{n} {split}' for split, n in each.items())}"
+        for name, each in counts.items()
+    ]
+    return [f"patients {'; '.join(said)}; the study of malignancy needs {LEAST_PATIENTS} or more of each in each split"]
 
 
 def _skipped(skip: Mapping[str, str]) -> str:

@@ -42,6 +42,7 @@ class EditedFolder:
         out: folder with a subfolder for each case, `nodules.csv` and `manifest.json`.
         cases: names of the finished cases.
         nodules: number of their nodules; after an erasure, number of erased nodules.
+        earlier: number of those nodules that the scans had before.
         failed: name of each case that could not be made to the reason.
         notes: sentences about results that differ from the request, each after the name of its case.
     """
@@ -51,6 +52,7 @@ class EditedFolder:
     nodules: int
     failed: Mapping[str, str]
     notes: tuple[str, ...]
+    earlier: int = 0
 
 
 @contextmanager
@@ -157,6 +159,7 @@ def collected(
     """
     rows: list[dict[str, str]] = []
     entries, all_notes, lineages, erased, is_erasure = [], list(notes), [], 0, False
+    earlier = 0
     done = [case_id for case_id in cases if is_done(out / case_id)]
     for case_id in done:
         content = read_mapping(out / case_id / MANIFEST)
@@ -167,8 +170,11 @@ def collected(
         is_erasure |= "erased" in content
         erased += len(content.get("erased", ()))
         table = out / case_id / NODULE_TABLE
-        for row in read_table(table) if table.is_file() else []:
-            rows.append(under(case_id, row))
+        own = read_table(table) if table.is_file() else []
+        rows += [under(case_id, row) for row in own]
+        last = max((int(row.get("edit") or 0) for row in own), default=0)
+        edits = len(dict(content.get("request") or {}).get("edits", ())) or last
+        earlier += 0 if "erased" in content else sum(int(row.get("edit") or 0) != edits for row in own)
     hashes: dict[str, set[str]] = {}
     for lineage in lineages:
         hashes.setdefault(lineage.name, set()).add(lineage.model_sha256)
@@ -195,4 +201,4 @@ def collected(
     write_manifest(out / MANIFEST, manifest)
     of_cases = [f"{case_id}/{name}" for case_id in done for name in (MARK, *files_of(out / case_id))]
     write_mark(out, sorted([*[NODULE_TABLE] * bool(rows), MANIFEST, CASES_REQUEST, *of_cases]))
-    return EditedFolder(out, tuple(done), erased if is_erasure else len(rows), failed, tuple(all_notes))
+    return EditedFolder(out, tuple(done), erased if is_erasure else len(rows), failed, tuple(all_notes), earlier)

@@ -205,7 +205,10 @@ def _synthetic_patient_of(source: Scan | None, patient_id: str) -> str:
 
 
 def _earlier(edited: Edited) -> list[Nodule]:
-    """Return the nodules that the scan had before the edit, measured on their voxels."""
+    """Return the nodules that the scan had before the edit, measured on their voxels where nothing else is known.
+
+    A nodule keeps the diameter of its table, as in a store: a reader's diameter may differ from the width of the mask.
+    """
     new = {nodule.label for nodule in edited.nodules} if edited.kind == "inject" else set()
     known = {nodule.label: nodule for nodule in edited.known}
     made = []
@@ -213,9 +216,10 @@ def _earlier(edited: Edited) -> list[Nodule]:
         if label not in new and own.voxels:
             ball = ball_around(own, edited.mask)
             facts = known.get(label) or Nodule("", ball.center_mm, NoduleAttributes())
-            measured = replace(facts.attributes, diameter_mm=ball.diameter_mm)
+            own_mm = facts.attributes.diameter_mm
+            sized = replace(facts.attributes, diameter_mm=ball.diameter_mm if own_mm is None else own_mm)
             made.append(
-                replace(facts, nodule_id=f"{label:02d}", center_mm=ball.center_mm, attributes=measured, label=label)
+                replace(facts, nodule_id=f"{label:02d}", center_mm=ball.center_mm, attributes=sized, label=label)
             )
     return made
 

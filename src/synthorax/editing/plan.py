@@ -98,6 +98,10 @@ class Request:
             raise InputError("plan", "a plan and places, a number or diameters", "either a plan, or these")
         count = self._stated
         if not (self.auto == LIDC_AUTO or count >= 1) or count > MOST_NODULES or (count < len(self.points_mm)):
+            if not self.points_mm and not self.auto:
+                raise InputError(
+                    "nodules", "no place", "--auto N for places that are found, --at or --voxel, or --plan"
+                )
             found = f"{len(self.points_mm)} places and {self.auto} to be found"
             raise InputError("nodules", found, f"1 to {MOST_NODULES} nodules in all")
         _check_points(self.points_mm)

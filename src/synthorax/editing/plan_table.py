@@ -20,7 +20,7 @@ from pathlib import Path
 from synthorax.annotations.nodule_table import CENTER, KNOWN
 from synthorax.editing.plan import AskedNodule
 from synthorax.errors import InputError
-from synthorax.io.tables import read_table
+from synthorax.io.tables import MISSING, check_rows, read_table
 from synthorax.nodule import RATINGS, NoduleAttributes, agreed_ratings, reader_ratings
 
 PLAN_COLUMNS = ("image", *CENTER, "diameter_mm", *RATINGS, "method")
@@ -38,7 +38,7 @@ def read_plan(path: Path) -> dict[str, tuple[AskedNodule, ...]]:
         InputError: a column is unknown, a diameter is missing, or a value is neither a number nor a word of its rating;
             the error names the line.
     """
-    rows = read_table(path)
+    rows = read_table(path, (*PLAN_COLUMNS, *sorted(OF_NODULE_TABLES)))
     expected = f"columns of a plan: {', '.join(PLAN_COLUMNS)}"
     of_nodules = "mask" in rows[0]  # a table of nodules, which may have further columns of its own
     if unknown := [name for name in rows[0] if name not in {*PLAN_COLUMNS, *OF_NODULE_TABLES} and not of_nodules]:
@@ -46,13 +46,15 @@ def read_plan(path: Path) -> dict[str, tuple[AskedNodule, ...]]:
     if "diameter_mm" not in rows[0]:
         raise InputError(path, "no column diameter_mm", expected)
     found: dict[str, list[AskedNodule]] = defaultdict(list)
+    faults: list[tuple[int, str]] = []
     for line, row in enumerate(rows, start=2):
         try:
             found[row.get("image", "").strip()].append(replace(_asked(row), row=f"{path.name}, line {line}"))
         except ValueError as error:
-            raise InputError(path, f"line {line}: {error}", "numbers, and three of them for a place") from error
+            faults.append((line, str(error)))
         except InputError as error:
-            raise InputError(f"{path}, line {line}, {error.args[0]}", *error.args[1:]) from error
+            faults.append((line, f"{error.args[0]} {error.args[1]}, not {error.args[2]}"))
+    check_rows(path, faults, "numbers, three of them for a place, and LIDC's ratings or their words")
     if len(found) > 1 and "" in found:
         raise InputError(path, "a row without image", "an image in each row, or no such column")
     return {image: tuple(nodules) for image, nodules in found.items()}
@@ -69,7 +71,7 @@ def _asked(row: dict[str, str]) -> AskedNodule:
     def number(name: str) -> float | None:
         text = row.get(name, "").strip()
         try:
-            return float(text) if text else None
+            return None if text.lower() in MISSING else float(text)
         except ValueError:
             raise ValueError(f"{name} {text!r}") from None
 
@@ -80,6 +82,7 @@ def _asked(row: dict[str, str]) -> AskedNodule:
     given = sum(c is not None for c in (x, y, z))
     if given not in (0, 3):
         raise ValueError(f"a centre of {given} numbers")
-    ratings = agreed_ratings({name: rated for name in RATINGS if (rated := reader_ratings(name, row.get(name, "")))})
+    cells = {name: cell for name in RATINGS if (cell := row.get(name, "").strip()).lower() not in MISSING}
+    ratings = agreed_ratings({name: reader_ratings(name, cell) for name, cell in cells.items()})
     place = None if x is None or y is None or z is None else (x, y, z)
     return AskedNodule(diameter, NoduleAttributes(**ratings), place, row.get("method", "").strip())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from isal import igzip_threaded
+from isal import igzip
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -182,12 +182,18 @@ def nifti_writer(path: Path, grid: Volume, mark: str | None = None) -> Iterator[
         yield write
 
 
-def _opened(file: Path) -> IOBase:
-    """A file open for writing, compressed if its name ends in `.gz`."""
-    if file.name.lower().endswith(".gz"):
-        packed: IOBase = igzip_threaded.open(file, "wb", compresslevel=DEFLATE_LEVEL, threads=2)
-        return packed
-    return open(file, "wb")
+@contextmanager
+def _opened(file: Path) -> Iterator[IOBase]:
+    """Open a file for writing, compressed if its name ends in `.gz`; yields the stream.
+
+    No thread compresses: a signal that interrupts a writer with threads can leave it waiting for them without end.
+    """
+    with open(file, "wb") as plain:
+        if not file.name.lower().endswith(".gz"):
+            yield plain
+            return
+        with igzip.IGzipFile("", "wb", DEFLATE_LEVEL, plain, mtime=0) as packed:
+            yield packed
 
 
 def _whole_numbers(voxels: NDArray) -> NDArray:

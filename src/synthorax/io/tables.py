@@ -7,8 +7,9 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,11 +34,22 @@ FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """Beginning of a cell that a spreadsheet would run as a formula; an apostrophe in front makes the cell text."""
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
+MISSING = frozenset({"", "-", "--", "?", "n/a", "na", "nan", "null", "unknown"})
+"""Texts, in lower case, that stand for a missing number or rating."""
+MOST_FAULTS = 10
+"""Rows with a fault that an error names at most."""
+
+
+def read_table(path: Path, known: Collection[str] = ()) -> list[dict[str, str]]:
     """Read a CSV file with a header.
 
     Cells are separated by commas, or by semicolons or tabs if the header has no comma. With semicolons, numbers may
     have a decimal comma. Empty rows are left out, and so are empty columns at the end.
+
+    Args:
+        path: the file.
+        known: columns that the caller reads. A column whose name differs from one of these only in capitals, spaces and
+            punctuation, such as `Patient ID`, gets the known name.
 
     Returns:
         For each row, the text of the cells by the names of the columns.
@@ -54,7 +66,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     header = [name.strip() for name in next(rows, [])]
     while header and not header[-1]:
         header.pop()
-    named = [name or f"column {i}" for i, name in enumerate(header, start=1)]
+    named = _known_names([name or f"column {i}" for i, name in enumerate(header, start=1)], known)
     if len(named) > MOST_COLUMNS:
         raise InputError(path, f"{len(named)} columns", f"a table of at most {MOST_COLUMNS} columns")
     if twice := [name for name, count in Counter(named).items() if count > 1]:
@@ -73,6 +85,57 @@ def read_table(path: Path) -> list[dict[str, str]]:
     if not made:
         raise InputError(path, "no rows", EXPECTED_CSV)
     return made
+
+
+def _known_names(header: Sequence[str], known: Collection[str]) -> list[str]:
+    """Return the names of a header, with the known name for each that is written differently."""
+    of_plain = {_plain(name): name for name in known}
+    taken, names = set(header), []
+    for name in header:
+        meant = of_plain.get(_plain(name), name)
+        names.append(name if name in known or meant in taken else meant)
+        taken.add(names[-1])
+    return names
+
+
+def _plain(name: str) -> str:
+    """Return the letters and digits of a name, in lower case."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def unused_columns(columns: Iterable[str], known: Collection[str]) -> str:
+    """Return the columns that are not known, each with the known one that may be meant; empty if all are known.
+
+    >>> unused_columns(["image", "diameter", "age"], ["image", "diameter_mm"])
+    'diameter (diameter_mm is read), age'
+    """
+    said = []
+    for name in columns:
+        if name in known:
+            continue
+        plain = _plain(name)
+        meant = next((each for each in known if len(plain) > 3 and _plain(each).startswith(plain)), None)
+        near = get_close_matches(name.lower(), list(known), 1, cutoff=0.8)
+        meant = meant or (near[0] if near else None)
+        said.append(f"{name} ({meant} is read)" if meant else name)
+    return ", ".join(said[:MOST_FAULTS]) + f" and {len(said) - MOST_FAULTS} more" * (len(said) > MOST_FAULTS)
+
+
+def check_rows(path: Path, faults: Sequence[tuple[int, str]], expected: str) -> None:
+    """Refuse a table if rows of it have faults, which are named together.
+
+    Args:
+        path: the table.
+        faults: line and fault of each row.
+        expected: what was expected.
+
+    Raises:
+        InputError: there is a fault.
+    """
+    if faults:
+        said = "; ".join(f"line {line}: {fault}" for line, fault in faults[:MOST_FAULTS])
+        more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
+        raise InputError(path, said + more, expected)
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

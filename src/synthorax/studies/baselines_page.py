@@ -10,7 +10,7 @@ from synthorax.errors import InputError
 from synthorax.report import write_page
 from synthorax.studies.answers import what_real_alone_gives
 from synthorax.studies.baselines import detection_arms, malignancy_arms, segmentation_arms
-from synthorax.studies.results import TRAININGS, Arm, check_study_folder, machine, write_results
+from synthorax.studies.results import TRAININGS, Arm, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -59,7 +59,7 @@ def study_baselines(
     write_results(
         out / "results.json",
         "baselines",
-        {"fingerprint": store.fingerprint, "source": store.source},
+        data_facts(store),
         named,
         answer=answer,
         splits=store.splits,
@@ -69,6 +69,7 @@ def study_baselines(
     write_page(
         page,
         "study_baselines.html",
+        data_note=store.note,
         answer=answer,
         arms={title: (list(_columns(found)), found) for title, found in titled.items()},
         patients={name: len(ids) for name, ids in store.splits.items()},

@@ -16,7 +16,7 @@ from synthorax.studies.answers import whether_it_helps
 from synthorax.studies.arms import AMOUNTS, REFERENCE, beside
 from synthorax.studies.detection import LEAST_TRAININGS, SENSITIVITY_OF, TESTED, DetectionOutcome, detection_study
 from synthorax.studies.patch_makers import check_maker_fits
-from synthorax.studies.results import TRAININGS, check_study_folder, machine, write_results
+from synthorax.studies.results import TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -64,7 +64,7 @@ def study_detection(
     write_results(
         out / "results.json",
         "detection",
-        {"fingerprint": store.fingerprint, "source": store.source},
+        data_facts(store),
         outcome.arms,
         answer=answer(outcome),
         tests=[asdict(test) for test in outcome.tests],
@@ -80,6 +80,7 @@ def study_detection(
     write_page(
         page,
         "study_detection.html",
+        data_note=store.note,
         outcome=outcome,
         answer=answer(outcome),
         columns=[name for name in measures if name not in SENSITIVITY_OF.values()],

@@ -16,7 +16,7 @@ from synthorax.studies.alarm_figures import ALARMS, AUC_CHESTS, FIGURES, FOUND
 from synthorax.studies.answers import SURE
 from synthorax.studies.chest_places import FROM_MASS_MM, MASS_MM
 from synthorax.studies.false_alarms import AlarmOutcome, false_alarm_study
-from synthorax.studies.results import TRAININGS, check_study_folder, machine, write_results
+from synthorax.studies.results import TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.scanning import MOST_MARKS
@@ -60,7 +60,7 @@ def study_false_alarms(
     write_results(
         out / "results.json",
         "false-alarms",
-        {"fingerprint": store.fingerprint, "source": store.source, "chests": chests.fingerprint},
+        data_facts(store, chests=chests.fingerprint),
         outcome.arms,
         answer=answer,
         counts=outcome.counts,
@@ -75,6 +75,7 @@ def study_false_alarms(
     write_page(
         page,
         "study_false_alarms.html",
+        data_note=". ".join(filter(None, (store.note, chests.note))),
         answer=answer,
         outcome=outcome,
         figures=FIGURES,

@@ -41,7 +41,7 @@ from synthorax.studies.patch_makers import (
     with_diameter,
     without_voxels,
 )
-from synthorax.studies.results import TRAININGS, Arm, Interval, check_study_folder, machine, write_results
+from synthorax.studies.results import TRAININGS, Arm, Interval, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.trials import Study
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.features.system import FeatureNet
@@ -197,7 +197,7 @@ def _write(
     write_results(
         out / "results.json",
         "fidelity",
-        {"fingerprint": store.fingerprint, "source": store.source},
+        data_facts(store),
         arms,
         answer=answer,
         checks=[asdict(check) for check in found.checks],
@@ -210,6 +210,7 @@ def _write(
     write_page(
         out / "index.html",
         "study_fidelity.html",
+        data_note=store.note,
         found=found,
         answer=answer,
         columns=list(next(iter(found.likeness.values()))),

@@ -126,7 +126,8 @@ class MalignancyOutcome:
     Attributes:
         arms: each arm with its measures.
         tests: comparisons of arms.
-        smallest: difference of AUCs that the comparisons would detect with a power of 80 %; None without a comparison.
+        smallest: difference of AUCs that the comparisons would detect with a power of 80 %; None without a comparison,
+            or with too few trainings to know their spread.
         counts: split to its numbers of benign and malignant patches and of patients.
         made: arm to its number of synthetic patches.
         drawn: number of patches that each training drew.
@@ -194,7 +195,11 @@ def malignancy_study(
     return MalignancyOutcome(
         arms=measured + _trivial(splits),
         tests=tests,
-        smallest=smallest_found([(test.high - test.low) / 2 for test in tests]),
+        smallest=(
+            smallest_found([(test.high - test.low) / 2 for test in tests])
+            if len(study.seeds) >= LEAST_TRAININGS_COMPARED
+            else None
+        ),
         counts={name: _counts(patches) for name, patches in vars(splits).items()},
         made={each.name: 0 if each.made is None else len(each.made) for each in recipes},
         drawn=config.steps * config.batch_size,

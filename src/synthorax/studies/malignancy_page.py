@@ -18,7 +18,7 @@ from synthorax.studies.answers import whether_it_helps
 from synthorax.studies.malignancy import LEAST_TRAININGS_COMPARED, PAPER_COUNTS, MalignancyOutcome, malignancy_study
 from synthorax.studies.malignancy_recipes import FLIPS, RATIOS, RAW, ArmKind
 from synthorax.studies.patch_makers import check_maker_fits
-from synthorax.studies.results import TRAININGS, check_study_folder, machine, write_results
+from synthorax.studies.results import TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -67,7 +67,7 @@ def study_malignancy(
     write_results(
         out / "results.json",
         "malignancy",
-        {"fingerprint": store.fingerprint, "source": store.source},
+        data_facts(store),
         outcome.arms,
         answer=answer,
         tests=[asdict(test) for test in outcome.tests],
@@ -85,6 +85,7 @@ def study_malignancy(
     write_page(
         page,
         "study_malignancy.html",
+        data_note=store.note,
         outcome=outcome,
         answer=answer,
         columns=list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics)),

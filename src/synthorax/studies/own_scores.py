@@ -65,8 +65,11 @@ def read_own_scores(files: Sequence[Path]) -> OwnScores:
             arms differ in their numbers of trainings.
     """
     found: dict[str, dict[str, dict[tuple[str, str], tuple[int, float]]]] = {}
+    columns = (*SCORE_COLUMNS, "patient_id", "arm", "training")
     for file in files:
-        rows = [{"patient": row["patient_id"], **row} if "patient_id" in row else row for row in read_table(file)]
+        rows = [
+            {"patient": row["patient_id"], **row} if "patient_id" in row else row for row in read_table(file, columns)
+        ]
         if missing := [name for name in SCORE_COLUMNS if name not in rows[0]]:
             raise InputError(file, f"no column {missing[0]}", EXPECTED_SCORES)
         for number, row in enumerate(rows, start=1):

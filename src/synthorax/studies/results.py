@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import t
 
-from synthorax.io.atomic import atomic_file, check_folder_is_free
+from synthorax.errors import InputError
+from synthorax.io.atomic import atomic_file, check_folder_is_free, working_in
+from synthorax.io.mappings import read_mapping
 from synthorax.metrics.estimates import CONFIDENCE
+
+if TYPE_CHECKING:
+    from synthorax.datasets.store import Store
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class Test:
     p_holm: float | None
 
 
+RESULTS = "results.json"
 TRAININGS, MADE = "trainings", "made"
 """Subfolders of a study's folder, from which a stopped study resumes: trainings, and patches made for the arms."""
 
@@ -90,6 +97,58 @@ def check_study_folder(out: Path) -> None:
     """
     if not any((out / part).is_dir() for part in (TRAININGS, MADE)):
         check_folder_is_free(out)
+
+
+@contextmanager
+def study_folder(out: Path, study: str, request: Mapping[str, Any], *, overwrite: bool = False) -> Iterator[None]:
+    """Claim the folder of a study for the block, and add the request to `results.json` when the block is done.
+
+    Args:
+        out: the folder.
+        study: name of the study.
+        request: what determines the results, such as the data, settings and makers, as JSON can hold it.
+        overwrite: replace the results of another request. Trainings that both need are kept in any case.
+
+    Raises:
+        InputError: the folder has the results of another request, or something else; or another process writes there.
+    """
+    request = json.loads(json.dumps({"study": study, **request}))
+    with working_in(out):
+        file = out / RESULTS
+        if file.is_file() and not overwrite and (other := _other_request(read_mapping(file), request)):
+            raise InputError(
+                out, f"the results of another study ({other})", "the same request, another folder, or --overwrite"
+            )
+        yield
+        content = read_mapping(file)
+        with atomic_file(file) as temporary:
+            temporary.write_text(json.dumps(content | {"request": request}, indent=1) + "\n")
+
+
+def _other_request(results: Mapping[str, Any], request: Mapping[str, Any]) -> str:
+    """Return in what the request of earlier results differs; empty if it does not.
+
+    Results of an earlier version have no request; their study and the fingerprint of their data are compared.
+    """
+    data = results.get("data")
+    known = results.get("request") or {
+        "study": results.get("study"),
+        "data": data.get("fingerprint") if isinstance(data, dict) else None,
+    }
+    if known.get("study") != request["study"]:
+        return f"{known.get('study')}, not {request['study']}"
+    differing = [name for name in request if name in known and known[name] != request[name]]
+    return f"of other {', '.join(differing)}" if differing else ""
+
+
+def data_facts(store: Store, **more: Any) -> dict[str, Any]:
+    """Return the facts about a store for `results.json`."""
+    return {
+        "fingerprint": store.fingerprint,
+        "source": store.source,
+        **({"note": store.note} if store.note else {}),
+        **more,
+    }
 
 
 def machine() -> dict[str, Any]:

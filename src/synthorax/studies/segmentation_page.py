@@ -14,7 +14,7 @@ from synthorax.datasets.store import Store
 from synthorax.figures import INK, REAL, SYNTHETIC, forest, lines
 from synthorax.makers import Maker
 from synthorax.report import write_page
-from synthorax.studies.results import TRAININGS, check_study_folder, machine, write_results
+from synthorax.studies.results import TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.segmentation import SegmentationOutcome, segmentation_study
 from synthorax.studies.segmentation_arms import FEW, FOLD, FULL, SegmenterArmKind, beside_few
 from synthorax.studies.segmentation_config import SegmenterConfig
@@ -62,7 +62,7 @@ def study_segmentation(
     write_results(
         out / "results.json",
         "segmentation",
-        {"fingerprint": store.fingerprint, "source": store.source},
+        data_facts(store),
         outcome.arms,
         answer=replaced_sentence(outcome),
         **{name: value for name, value in asdict(outcome).items() if name != "arms"},
@@ -73,6 +73,7 @@ def study_segmentation(
     write_page(
         page,
         "study_segmentation.html",
+        data_note=store.note,
         outcome=outcome,
         columns=list(dict.fromkeys(name for arm in outcome.arms for name in arm.metrics)),
         compared=COMPARED,
