@@ -129,7 +129,8 @@ def of_group(pairs: Pairs, group: str, split: str = "") -> NDArray[np.bool_]:
 def sheets(pairs: Pairs, versions: Sequence[Version], out: Path) -> Iterator[str]:
     """Give middle axial slices of real nodules above their rendered twins."""
     yield f"{COLUMNS} nodules a sheet, drawn by the seed from the test patients; where these have fewer, the rest from val, then train, as the captions say. The upper row is real;"
-    yield f"below it {' and '.join(version.name for version in versions)}: each the twin of the nodule above. Axial slices through the middle, {SIZE} mm wide, lung window."
+    which = " (before: an earlier version of the renderer; after: this one)" if len(versions) > 1 else ""
+    yield f"below it {' and '.join(version.name for version in versions)}{which}: each the twin of the nodule above. Axial slices through the middle, {SIZE} mm wide, lung window."
     yield ""
     for group, title in SHEETS.items():
         rows = chosen(pairs, group)

@@ -226,6 +226,14 @@ def uses(name: str | Path, roles: Collection[str] | None = None) -> str:
     return f"; {subject} is used by {' and '.join(commands)}" if commands else ""
 
 
+def masks_missing(run: str | Path) -> str:
+    """Return how to train masks for a model of patches whose nodules have none; empty if they have, or if it fails."""
+    try:
+        return str(getattr(load(run).maker(), "masks_missing", ""))
+    except Exception:  # whatever another package raises; the verbs that use the model tell it
+        return ""
+
+
 def takes_outlines(maker: Maker) -> bool:
     """Return whether a maker takes the outlines of the nodules that it makes."""
     return bool(getattr(maker, "takes_outlines", False))

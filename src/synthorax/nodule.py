@@ -151,11 +151,20 @@ def rating_word(name: str, value: float) -> str:
 def kind_in_words(attributes: NoduleAttributes) -> str:
     """Return the kind of a nodule in words, by its texture and malignancy; empty if neither is known.
 
+    A calcification is named too, since a nodule with one is much brighter.
+
     >>> kind_in_words(NoduleAttributes(texture=5, malignancy=3.67))
     'solid, malignancy 3.7 of 5'
+    >>> kind_in_words(NoduleAttributes(texture=5, calcification=3))
+    'solid, calcification solid'
     """
     texture, malignancy = attributes.texture, attributes.malignancy
     parts = [] if texture is None else [rating_word("texture", texture)]
+    if (
+        attributes.calcification is not None
+        and (kind := rating_word("calcification", attributes.calcification)) != "none"
+    ):
+        parts.append(f"calcification {kind}")
     if malignancy is not None:
         parts.append(f"malignancy {malignancy:.2g} of {MOST_RATING['malignancy']}")
     return ", ".join(parts)

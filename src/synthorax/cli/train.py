@@ -14,7 +14,7 @@ from synthorax import api
 from synthorax.api.training import trained_on
 from synthorax.cli.flags import setting_text, value_of, with_options
 from synthorax.cli.options import COMPUTING_FLAGS, TRAINING_FLAGS, ConfigFile, Out, Seed, Settings, parse_settings
-from synthorax.hub import uses
+from synthorax.hub import masks_missing, uses
 from synthorax.makers import Options, meanings
 from synthorax.registry import Entry, registry
 from synthorax.screen import say, warn
@@ -152,6 +152,8 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
         say(f"{out}: trained, {outcome.step} steps{about_data}{more}")
         if commands := uses(out, entry.roles):
             say(commands.removeprefix("; "))
+        if "makes patches" in entry.roles and (cure := masks_missing(out)):
+            warn(f"its nodules have no masks, which inject and export need; {cure}")
 
     named = value_of("--preset", arguments)
     shown_preset = named if named in presets else first

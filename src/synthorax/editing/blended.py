@@ -107,7 +107,7 @@ class Blended:
 
     def _filled(self, patch: Volume, region: NDArray[np.bool_], edit: Edit, seed: int) -> Filled:
         check_not_thinner(edit.diameter_mm, patch, self.name)
-        made, i, notes = self._drawn(edit, seed)
+        made, i = self._drawn(edit, seed)
         sample = _Sample.of(made, i)
         patch, scanner = replace(patch, voxels=patch.voxels.astype(np.float32)), measure_scanner(patch)
         cover, tissue, mask = sample.fitted(patch, edit.diameter_mm, scanner)
@@ -116,10 +116,14 @@ class Blended:
         tissue = tissue + lung_share * (lung_hu_of(patch.voxels) - sample.lung_hu)
         hu = laid_over(patch, cover, tissue, region, scanner, seed)
         attributes = replace(sample.attributes, **edit.nodule.given())
-        return Filled(hu, mask & region, attributes, notes=notes)
+        return Filled(hu, mask & region, attributes)
 
-    def _drawn(self, edit: Edit, seed: int) -> tuple[Samples, int, tuple[str, ...]]:
-        """Make samples of a nodule; return them, the index of the best one, and the generator's notes."""
+    def _drawn(self, edit: Edit, seed: int) -> tuple[Samples, int]:
+        """Make samples of a nodule; return them and the index of the best one, which has a mask.
+
+        Notes of the samples are left out: they tell of those that were not chosen, or of the attributes that the
+        generator chose, which the nodule has.
+        """
         own, wanted = self._generator, edit.diameter_mm
         asked = {name: value for name, value in vars(edit.nodule).items() if name in own.heeds}
         if "diameter_mm" in asked:
@@ -140,8 +144,7 @@ class Blended:
             raise InputError(
                 self.name, f"no nodule in {ATTEMPTS * DRAWN_SAMPLES} samples", "attributes that it can make"
             )
-        notes = tuple(f"note on the {DRAWN_SAMPLES} samples it was chosen from: {note}" for note in chosen[0].notes)
-        return *chosen, notes
+        return chosen
 
 
 def _flaws(made: Samples, i: int, diameter_mm: float) -> float:

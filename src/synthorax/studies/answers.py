@@ -61,7 +61,8 @@ def whether_it_helps(tests: Sequence[Compared], arms: Sequence[Arm], least_train
     if not tests:
         return "Not known: no arm has synthetic nodules beside real ones."
     if guesses := _guesses(tests, arms):
-        return f"This study says nothing about synthetic nodules: {guesses}; train longer or on more."
+        more = "train longer, as with --set steps=N, or on more patients"
+        return f"This study says nothing about synthetic nodules: {guesses}; {more}."
     baselines = list(dict.fromkeys(test.b for test in tests))
     low, high = min(t.low for t in tests), max(t.high for t in tests)
     named, without = ", ".join(dict.fromkeys(f"“{t.a}”" for t in tests)), " or ".join(f"“{b}”" for b in baselines)

@@ -193,7 +193,8 @@ def made_patches(
     if maker.selects:
         passed = kept("selected", n, partial(selected, maker, nodules))
         chosen = (
-            f"{len(passed):,} of {n:,} samples of {name} passed the selection; each was drawn again until it passed."
+            f"{len(passed):,} of {n:,} samples of {name} passed the selection; one that fails is drawn again, and left "
+            "out if it never passes."
         )
         note = " ".join(filter(None, (note, chosen)))
         if len(passed) < LEAST_SELECTED * n:
