@@ -1,5 +1,7 @@
 """`synthorax study scores`: the scores of one's own detectors with and without synthetic nodules."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,8 @@ def test_arms_are_compared_by_the_paired_test_of_the_studies_and_corrected_toget
         raw.append(expected.p)
     assert [test["p_holm"] for test in tests] == holm_of_known(raw)
     assert results["answer"].startswith("“with” has a higher AUC than “without”, p < 0.05")
+    size = r"Difference \(95 % interval\): “with” \+0\.\d{3} \(\+0\.\d{3} to \+0\.\d{3}\)\.$"
+    assert re.search(size, results["answer"])
     assert results["answer"] in page.read_text().replace("&lt;", "<")
     assert results["counts"] == {"patients": 60, "nodules": 60, "cases without one": 120}
 

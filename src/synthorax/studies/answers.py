@@ -81,7 +81,9 @@ def whether_it_helps(tests: Sequence[Compared], arms: Sequence[Arm], least_train
         )
     parts = [f"{', '.join(names)}: a {word} AUC" for names, word in ((better, "higher"), (worse, "lower")) if names]
     head = "Yes" if not worse else "No" if not better else "It depends"
-    return f"{head}: {'; '.join(parts)} than {without}, p < {SURE:g} after correction for all comparisons."
+    return (
+        f"{head}: {'; '.join(parts)} than {without}, p < {SURE:g} after correction for all comparisons. {_sizes(sure)}"
+    )
 
 
 def which_score_better(tests: Sequence[Compared], arms: Sequence[Arm], least_trainings: int) -> str:
@@ -111,7 +113,13 @@ def which_score_better(tests: Sequence[Compared], arms: Sequence[Arm], least_tra
             f"No arm has an AUC that differs significantly from that of “{reference}” (95 % "
             f"intervals of the differences within {low:+.3f} to {high:+.3f})."
         )
-    return f"{'; '.join(parts)}, p < {SURE:g} after correction for all comparisons."
+    return f"{'; '.join(parts)}, p < {SURE:g} after correction for all comparisons. {_sizes(sure)}"
+
+
+def _sizes(sure: Sequence[Compared]) -> str:
+    """Return the differences in AUC with their intervals, as a sentence."""
+    said = ", ".join(f"“{t.a}” {t.difference:+.3f} ({t.low:+.3f} to {t.high:+.3f})" for t in sure)
+    return f"{'Differences' if len(sure) > 1 else 'Difference'} (95 % interval): {said}."
 
 
 def _with_verb(names: Sequence[str]) -> str:
