@@ -372,6 +372,7 @@ def test_boxes_of_diameters_agree_with_balls_of_them(tmp_path):
     lists, report = monai_rows([known], tmp_path / "m", voxelless="balls")
     (row,) = lists["training"]
     np.testing.assert_allclose(read_as_monai_does(tmp_path / "m", row), boxes_of_masks(tmp_path / "m", row), atol=0.06)
+    assert (row["nodules"], row["synthetic"]) == ([{"diameter_mm": 6.9}], False)
     assert any("balls" in note for note in report.notes)
     lists, report = monai_rows([known], tmp_path / "n")
     assert "mask" not in lists["training"][0]

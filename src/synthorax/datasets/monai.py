@@ -34,7 +34,8 @@ LISTS = {"train": "training", "val": "validation", "test": "testing"}
 DATASET_DESCRIPTION = (
     "Lung nodules in CT, written by synthorax. box: centre and size (x, y, z, width, height, depth) in mm, world LPS,"
     " for AffineBoxToImageCoordinated(affine_lps_to_ras=True) of images turned to RAS; in voxels as MaskToBox makes it."
-    " label: the class of each box. mask: a label map with one label for each nodule; overlaps have the smaller label."
+    " label: the class of each box. nodules: diameter in mm and ratings of each box, as far as they are known. mask: a"
+    " label map with one label for each nodule; overlaps have the smaller label. synthetic: whether voxels were made."
 )
 STRAIGHT = 1e-3
 """A scan is oblique if an entry of its direction cosines differs from -1, 0 and 1 by more than this."""
@@ -78,6 +79,8 @@ def write(items: Iterable[Item], folder: Path, name: str, report: Report, *, bal
             named[NO_MASK].append(item.name)
         row["box"] = [nodule_box(content, item, nodule) for nodule in item.nodules]
         row["label"] = [0] * len(row["box"])
+        row["nodules"] = [nodule.attributes.given() for nodule in item.nodules]
+        row["synthetic"] = bool(item.mark)
         lists[LISTS[item.split]].append(row)
         report.count(item)
         for sentence, holds in (
