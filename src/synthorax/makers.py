@@ -551,7 +551,7 @@ def fill(method: Method, patch: Volume, region: NDArray[np.bool_], edit: Edit, s
     Raises:
         InputError: the method's result is not as `Filled` promises; names the method.
     """
-    found = method.fill_many([patch], [region], [edit], [seed])
+    found = method.fill_many([patch], [region.copy()], [edit], [seed])  # the caller's region is what may change
     check_returned(method.name, "the result of `fill_many`", found, Sequence, "a list with a Filled for each edit")
     if len(found) != 1:
         raise InputError(method.name, f"{len(found)} results for one edit", "one result for each edit")
@@ -705,7 +705,7 @@ def check_maker(maker: object, roles: Iterable[Role]) -> Maker:
         raise InputError("maker", "None", f"a maker that {' and '.join(sorted(roles))}, returned by the function")
     names = ["name", "lineage", "heeds", "roles"]
     names += [name for role in roles for name in PARTS[role]]
-    if missing := [name for name in dict.fromkeys(names) if not hasattr(maker, name)]:
+    if missing := [name for name in dict.fromkeys(names) if not hasattr(maker, name) or _is_stub(maker, name)]:
         where = f"{type(maker).__module__}.{type(maker).__name__}"
         raise InputError(where, f"no {', '.join(missing)}", f"a maker that {' and '.join(sorted(roles))}")
     made = cast(Maker, maker)
@@ -714,6 +714,17 @@ def check_maker(maker: object, roles: Iterable[Role]) -> Maker:
             made.name, f"a maker that {' and '.join(sorted(made.roles))}", f"one that {' and '.join(roles)}"
         )
     return made
+
+
+def _is_stub(maker: object, name: str) -> bool:
+    """Return whether an attribute of a maker is a protocol's own method without a body, which the maker inherits."""
+    own = getattr(type(maker), name, None)
+    return callable(own) and name in _STUBS and any(own is vars(kind).get(name) for kind in _ROLE_TYPES)
+
+
+_ROLE_TYPES = (Generator, Streams, Method, Painter, Judge)
+_STUBS = frozenset({"sample", "scan", "reach_mm", "fill_many", "paint", "judge"})
+"""Methods of the protocols that a maker has to have."""
 
 
 def check_heeds(maker: Maker, asked: Iterable[NoduleAttributes]) -> None:

@@ -15,10 +15,12 @@ from cyclopts import Parameter
 
 from synthorax.api.machine import _systems
 from synthorax.api.system_checks import TRAIN_FLAGS, VERB_FLAGS, check_entry
-from synthorax.api.system_trial import Promise
+from synthorax.api.system_trial import Promise, _Broken, _together
 from synthorax.cli import erase, inject, main, sample, train
 from synthorax.errors import Stopped
 from synthorax.io.images import write_image
+from synthorax.makers import Edit, Filled, Lineage, fill
+from synthorax.nodule import NoduleAttributes
 from synthorax.registry import BUILT_IN, registry
 from synthorax.volume import Volume
 from tests.helpers.plugins import install_toy
@@ -96,6 +98,10 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
             "toy.config.Options: found 'seed', but the verbs have a --seed of their own; expected another name",
         ),
         (
+            {"config": ("PRESETS", SHARP.replace("sharp", "json") + "    json: bool = False\n\nPRESETS")},
+            "toy.config.Options: found 'json', but the verbs have a --json of their own; expected another name",
+        ),
+        (
             {"config": ("PRESETS", SHARP + "    sharp: dict[str, float] = {}\n\nPRESETS")},
             "toy.config.Options.sharp: found the type dict[str, float], which no flag can have; expected str, int,",
         ),
@@ -117,6 +123,7 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
         "help",
         "help of an option",
         "name of a flag",
+        "flag of inject",
         "type of a flag",
         "options",
     ],
@@ -157,6 +164,12 @@ def test_doctor_names_what_a_package_lacks(changes, said, toy):
         ),
         ({"maker": ("check_heeds(self,", "(lambda *_: None)(self,")}, "an attribute that it does not use is refused"),
         ({"maker": (MEASURED, STATED)}, "a nodule has the diameter of its mask: a nodule of sample 0 of 9 mm, but"),
+        ({"maker": ("default_rng([seed, i])", "default_rng(seed)")}, "samples 0 and 1 of one request are the same"),
+        (
+            {"training": ('store.in_split("train")', "store.cases")},
+            "training learns nothing from patients of validation or test: other weights if their voxels change",
+        ),
+        ({"maker": ("def sample(", "def generate(")}, "found no sample; expected a maker that makes patches"),
         (
             {"system": ('loss.backward()\n        self.update("adam")', "pass")},
             "the weights after the training are those before it",
@@ -176,6 +189,9 @@ def test_doctor_names_what_a_package_lacks(changes, said, toy):
         "role",
         "heeds",
         "diameter",
+        "number alone",
+        "test patients",
+        "no sample",
         "nothing trained",
         "resume",
         "error",
@@ -459,7 +475,8 @@ def test_a_fault_of_several_promises_is_told_once(toy, capsys):
 def test_the_names_that_options_cannot_have_are_those_of_the_verbs():
     verbs = {"makes patches": sample.sample, "makes scans": sample.sample_scans, "injects": inject.inject}
     for role, verb in {**verbs, "makes shapes": sample.sample, "erases": erase.erase}.items():
-        assert VERB_FLAGS[role] == names_of(verb)
+        blended = names_of(inject.inject) if role == "makes patches" else set()  # inject takes the same options
+        assert VERB_FLAGS[role] == names_of(verb) | blended
     assert names_of(train.verb(registry()["flow"])) == TRAIN_FLAGS
 
 
@@ -476,3 +493,39 @@ def _names(kind, name):
         return {each for field, inner in fields for each in _names(inner, field)}
     marks = [mark.name for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, Parameter) and mark.name]
     return {word.lstrip("-").replace("-", "_") for mark in marks for word in mark} or {name}
+
+
+def test_masks_that_are_all_empty_are_noted_by_doctor(toy, capsys):
+    toy(maker=("mask = (self.spec", "mask = 0 * (self.spec"))
+    main(["doctor", "--system", "toy"])
+    noted = [line for line in capsys.readouterr().out.splitlines() if "all empty" in line]
+    assert noted == [
+        "note    system toy: the masks of 8 samples are all empty, so inject cannot use them; is smoke too short?"
+    ]
+
+
+class Wide:
+    """An injector that changes its region in place, and all voxels."""
+
+    name, lineage = "wide", Lineage("wide")
+    heeds, roles = frozenset({"diameter_mm"}), frozenset({"injects"})
+
+    def reach_mm(self, edit):
+        return 20.0, 9.0
+
+    def fill_many(self, patches, regions, edits, seeds):
+        for region in regions:
+            region[:] = True
+        return [Filled(np.zeros(patch.shape, np.float32), regions[0], edits[0].nodule) for patch in patches]
+
+
+def test_an_edit_cannot_widen_the_region_that_it_was_given():
+    patch, region = Volume(np.ones((9, 9, 9), np.float32), (1.0, 1.0, 1.0)), np.zeros((9, 9, 9), bool)
+    region[4, 4, 4] = True
+    fill(Wide(), patch, region, Edit("inject", NoduleAttributes(diameter_mm=4.0)), 0)
+    assert region.sum() == 1
+
+
+def test_doctor_names_a_region_that_was_changed():
+    with pytest.raises(_Broken, match="the region that was given changed"):
+        _together(Wide(), "inject")

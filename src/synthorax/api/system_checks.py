@@ -29,9 +29,10 @@ _EDITS = frozenset({
     "device", "force", "patient", "patient_from", "keep_identity", "overwrite", "json",
 })  # fmt: skip
 _PLACING = frozenset({"auto", "site", "nodule_mm", "vessel_mm", "wall_mm", "outlines", "lungs"})
+OF_EVERY_VERB = frozenset({"help", "h", "version"})
 VERB_FLAGS: Mapping[Role, frozenset[str]] = {
     "makes shapes": _SAMPLES | _RATINGS | {"positive", "formats"},
-    "makes patches": _SAMPLES | _RATINGS | {"positive", "formats"},
+    "makes patches": _SAMPLES | _RATINGS | {"positive", "formats"} | _EDITS | _PLACING,
     "makes scans": _SAMPLES | {"inject", "share", "workers", "cluster"},
     "injects": _EDITS | _RATINGS | _PLACING,
     "erases": _EDITS | {"labels"},
@@ -133,12 +134,16 @@ def _can_be_typed(kind: Any) -> bool:
 
 def _check_flags(entry: Entry) -> None:
     """Refuse options, and settings with a flag, that have the name of a flag of the verbs that take them."""
-    taken = frozenset(name for role in entry.roles for name in VERB_FLAGS.get(role, ()))
+    taken = OF_EVERY_VERB.union(*(VERB_FLAGS.get(role, ()) for role in entry.roles))
     named = [(f"config.{entry.options.__name__}", name, taken) for name in entry.options.model_fields]
     if entry.is_trained:
         training = entry.training_options
-        named += [(f"config.{training.__name__}", name, TRAIN_FLAGS) for name in training.model_fields]
-        named += [("config.FLAGS", name, TRAIN_FLAGS) for name in entry.flags]
+        of_training = f"config.{training.__name__}"
+        named += [(of_training, name, TRAIN_FLAGS | OF_EVERY_VERB) for name in training.model_fields]
+        named += [("config.FLAGS", name, TRAIN_FLAGS | OF_EVERY_VERB) for name in entry.flags]
+        if twice := sorted(set(entry.flags) & training.model_fields.keys()):
+            where = f"{entry.package}.{of_training}"
+            raise InputError(where, f"{twice[0]!r}, which is in FLAGS too", "another name, or not in FLAGS")
     for where, name, others in named:
         if name in others:
             flag = f"--{name.replace('_', '-')}"

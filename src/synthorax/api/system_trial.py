@@ -93,6 +93,9 @@ def try_system(entry: Entry, folder: Path, data: str | Path | None = None) -> It
         yield _tried("a model that is read back has the same weights", partial(_read_back, entry, folder))
         if entry.data == "store":
             yield _tried("a model knows the patients it was trained on", partial(_knows, where, folder))
+        if entry.data == "store" and data is None:
+            learns = "training learns nothing from patients of validation or test"
+            yield _tried(learns, partial(_held_out, entry, folder))
     if not entry.roles:
         return
     try:
@@ -101,11 +104,13 @@ def try_system(entry: Entry, folder: Path, data: str | Path | None = None) -> It
         yield Promise("the maker has the roles of the entry", _told(error))
         return
     yield Promise("the maker has the roles of the entry")
+    claims = [*_claims(entry, maker)]
     if entry.roles & {"makes patches", "makes shapes", "injects", "erases"} and (
         others := _other_values(entry.options)
     ):
-        yield _tried(f"the options change what is made: {', '.join(others)}", partial(_options, entry, folder, others))
-    yield from _each_fault_once(_tried(claim, check) for claim, check in _claims(entry, maker))
+        names = f"the options change what is made: {', '.join(others)}"
+        claims.append((names, partial(_options, entry, folder, others)))
+    yield from _each_fault_once(_tried(claim, check) for claim, check in claims)
 
 
 def _each_fault_once(promises: Iterable[Promise]) -> Iterator[Promise]:
@@ -120,7 +125,10 @@ def _each_fault_once(promises: Iterable[Promise]) -> Iterator[Promise]:
         yield promise
     for fault, claims in told.items():
         if claims:
-            yield Promise("not tried", note=f"not tried, because of the same fault ({fault}): {'; '.join(claims)}")
+            yield Promise(
+                "not tried",
+                note=f"not tried, because of the same fault ({fault.partition(';')[0]}): {'; '.join(claims)}",
+            )
 
 
 def _tried(claim: str, check: Callable[[], None]) -> Promise:
@@ -156,6 +164,19 @@ def _train(entry: Entry, data: str | Path, folder: Path) -> None:
 
 def _resume(entry: Entry, data: str | Path, folder: Path) -> None:
     """Take two steps of each stage, once at a stretch, and once with a stop after the first step."""
+    if _short_run(entry, data, folder / "whole") != _short_run(entry, data, folder / "parts", first=1):
+        raise _Broken("other weights; batches and noise have to depend on the step alone")
+
+
+def _held_out(entry: Entry, folder: Path) -> None:
+    """Take two steps of each stage on two stores that differ in the voxels of validation and test patients alone."""
+    other = write_trial_data(folder / "other-data", entry.data, held_out_seed=1)
+    if _short_run(entry, other, folder / "other") != (folder / "whole" / WEIGHTS).read_bytes():
+        raise _Broken("other weights if their voxels change; train on `store.in_split('train')` alone")
+
+
+def _short_run(entry: Entry, data: str | Path, out: Path, first: int = 0) -> bytes:
+    """Take two steps of each stage of the preset `SMOKE`, with a stop after `first` steps; return the weights."""
     from synthorax.training.devices import make_fabric
     from synthorax.training.loop import fit
     from synthorax.training.precision import with_precision
@@ -175,13 +196,10 @@ def _resume(entry: Entry, data: str | Path, folder: Path) -> None:
         return replace(made, stages=stages, validation=None)
 
     every = sum(stage.steps for stage in short(10**6).stages)
-    for name, calls in (("whole", (every,)), ("parts", (1, every))):
-        (folder / name).mkdir()
-        for steps in calls:
-            fit(short(steps), RunFolder(folder / name), fabric)
-    whole, parts = ((folder / name / WEIGHTS).read_bytes() for name in ("whole", "parts"))
-    if whole != parts:
-        raise _Broken("other weights; batches and noise have to depend on the step alone")
+    out.mkdir()
+    for steps in filter(None, (first, every)):
+        fit(short(steps), RunFolder(out), fabric)
+    return (out / WEIGHTS).read_bytes()
 
 
 def _read_back(entry: Entry, folder: Path) -> None:
@@ -364,7 +382,12 @@ def _samples(maker: Generator) -> None:
 
 
 def _masks(maker: Generator) -> None:
-    if "mask" not in _made(maker, 1).arrays:
+    masks = _made(maker, MORE_SAMPLES).arrays.get("mask")
+    if masks is not None and not masks.any():
+        raise _Noted(
+            f"the masks of {len(masks)} samples are all empty, so inject cannot use them; is {SMOKE} too short?"
+        )
+    if masks is None:
         cure = f"; {maker.masks_missing}" if getattr(maker, "masks_missing", "") else ""
         raise _Noted(f"samples have no masks, so inject cannot use them{cure}")
 
@@ -388,6 +411,9 @@ def _seeds(maker: Generator) -> None:
         raise _Broken("other samples of the same seed; noise has to be drawn from the seed")
     if _same(first, other):
         raise _Broken("the same samples of another seed")
+    alike = Samples.joined(checked_samples(maker, [_requests(maker, 1)[0]] * 2, 1))
+    if all(np.array_equal(*array) for array in alike.arrays.values()):
+        raise _Broken("samples 0 and 1 of one request are the same; noise has to depend on the sample's number too")
 
 
 def _numbers(maker: Generator) -> None:
@@ -444,14 +470,22 @@ def _outside(method: Method, kind: EditKind) -> None:
             raise _Broken("voxels outside the region changed")
         if np.array_equal(filled.hu, volume.voxels):
             raise _Broken("no voxel changed")
-        if filled.mask is not None and (not filled.mask.any() or (filled.mask & ~region).any()):
-            raise _Broken("a mask that is empty, or reaches beyond the region")
+        if filled.mask is not None and (filled.mask & ~region).any():
+            raise _Broken("the mask of the nodule reaches beyond the region")
+        if filled.mask is not None and not filled.mask.any():
+            raise _Broken(f"the mask of the nodule is empty; if the network marks nothing yet, train {SMOKE} longer")
 
 
 def _together(method: Method, kind: EditKind) -> None:
     volumes, regions = noise_patches()
     edits, seeds = _edits(kind, regions), [7, 8, 7]
-    together = method.fill_many(volumes, regions, edits, seeds)
+    given = [region.copy() for region in regions]
+    together = method.fill_many(volumes, given, edits, seeds)
+    check_returned(method.name, "the result of `fill_many`", together, Sequence, "a list with a Filled for each edit")
+    if len(together) != len(edits):
+        raise _Broken(f"{len(together)} results of `fill_many` for {len(edits)} edits")
+    if any(not np.array_equal(one, region) for one, region in zip(given, regions, strict=True)):
+        raise _Broken("the region that was given changed; the edit needs a copy of it")
     for found, volume, region, edit, seed in zip(together, volumes, regions, edits, seeds, strict=True):
         single = fill(method, volume, region, edit, seed)
         same_mask = (found.mask is None) == (single.mask is None) and np.array_equal(found.mask, single.mask)  # type: ignore[arg-type]

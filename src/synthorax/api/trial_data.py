@@ -32,7 +32,7 @@ EDITED_MM, REGION_MM = 56.0, 9.0
 """Width of the patches for edits, and radius of the ball that an edit may change."""
 
 
-def write_trial_data(place: Path, kind: Data) -> Path:
+def write_trial_data(place: Path, kind: Data, held_out_seed: int = 0) -> Path:
     """Write training data of a kind; return its place.
 
     A store has `PATIENTS` cubes in each split, each with a ball in the middle, ratings and a label map of tissues.
@@ -40,6 +40,7 @@ def write_trial_data(place: Path, kind: Data) -> Path:
     Args:
         place: folder that does not exist yet.
         kind: `store` or `shapes`.
+        held_out_seed: seed of the noise of validation and test patients in a store.
     """
     place.mkdir(parents=True)
     if kind == "shapes":
@@ -47,7 +48,9 @@ def write_trial_data(place: Path, kind: Data) -> Path:
         distances = PatchSpec(LUNG_GRID, LUNG_SPACING_MM).distances_mm()
         np.save(place / "shapes.npy", np.stack([distances <= radius for radius in radii]))
         return place / "shapes.npy"
-    cases = [_cube(split, number) for split in SPLITS for number in range(PATIENTS)]
+    cases = [
+        _cube(split, number, 0 if split == "train" else held_out_seed) for split in SPLITS for number in range(PATIENTS)
+    ]
     splits: dict[str, list[str]] = {
         split: [case.patient_id for case in cases if case.split == split] for split in SPLITS
     }
@@ -55,10 +58,10 @@ def write_trial_data(place: Path, kind: Data) -> Path:
     return place
 
 
-def _cube(split: Split, number: int) -> Case:
+def _cube(split: Split, number: int, seed: int) -> Case:
     diameter = BALLS_MM[number % len(BALLS_MM)]
     mask = CUBE.distances_mm() <= diameter / 2
-    random = np.random.default_rng([SPLITS.index(split), number])
+    random = np.random.default_rng([SPLITS.index(split), number, seed])
     hu = np.where(mask, BALL_HU, LUNG_NOISE_HU) + random.normal(0, NOISE_HU, CUBE.size)
     malignancy = 5.0 if number % 2 else 1.0
     attributes = NoduleAttributes(diameter_mm=diameter, **{**ORDINARY, "malignancy": malignancy})

@@ -141,9 +141,11 @@ class Blended:
             if least <= MOST_FLAWS:
                 break
         if least == inf:
-            raise InputError(
-                self.name, f"no nodule in {ATTEMPTS * DRAWN_SAMPLES} samples", "attributes that it can make"
-            )
+            tried = f"{ATTEMPTS * DRAWN_SAMPLES} samples"
+            if not made.masks.any():
+                found = f"empty masks in the last {DRAWN_SAMPLES} of {tried}"
+                raise InputError(self.name, found, "a model that was trained long enough to mark its nodules")
+            raise InputError(self.name, f"no nodule in {tried}", "attributes that it can make")
         return chosen
 
 
