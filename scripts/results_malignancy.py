@@ -118,7 +118,8 @@ def study_text(outcome: MalignancyOutcome) -> Iterator[str]:
 def smallest_line(outcome: MalignancyOutcome) -> str:
     """Give the smallest detectable difference, as a sentence."""
     test = outcome.counts["test"]
-    assert outcome.smallest is not None
+    if outcome.smallest is None:
+        return "With one training of each arm it is not known how small a difference of two AUCs could be detected."
     return (
         f"The smallest difference of two AUCs that these {test['malignant']} malignant and {test['benign']} benign test nodules of"
         f" {test['patients']} patients can detect with a power of 80 % is {outcome.smallest:.3f}."

@@ -254,7 +254,9 @@ class Registry:
         if name in self.entries:
             return self.entries[name]
         if name in self.broken:
-            raise InputError(f"system {name}", self.broken[name], "a system that loads")
+            raise InputError(
+                f"system {name}", self.broken[name], "an entry point that names its Entry, see docs/extending.md"
+            )
         raise InputError("system", repr(name), f"one of {', '.join(self.entries)}{self._not_usable()}")
 
     def trained(self, name: str) -> Entry:

@@ -151,9 +151,9 @@ def test_a_nodule_that_the_method_cannot_take_out_leaves_its_scan_out_and_nothin
 def test_places_of_one_scan_are_refused_for_a_folder_and_workers_for_one_scan(folder, tmp_path, capsys):
     command = ["erase", str(folder), "--with", "eraser", "--out", str(tmp_path / "out")]
     assert main([*command, "--at", "0,0,0", "--diameter", "8"]) == 2
-    assert "--at: found given with a folder of several scans" in capsys.readouterr().err
+    assert "--at: found given with a folder of scans" in capsys.readouterr().err
     assert main([*command, "--labels", "1"]) == 2
-    assert "--labels: found given with a folder of several scans" in capsys.readouterr().err
+    assert "--labels: found given with a folder of scans" in capsys.readouterr().err
     command[1] = str(folder / "ann.nii.gz")
     assert main([*command, "--workers", "2"]) == 2
     assert "--workers: found given with one scan" in capsys.readouterr().err

@@ -191,7 +191,7 @@ def test_a_table_takes_the_words_of_the_ratings_that_the_flags_take(name, tmp_pa
     table.write_text(f"diameter_mm,{name}\n8,1\n8,glassy\n")
     with pytest.raises(InputError) as told:
         read_plan(table)
-    said = f"{table}, line 3, {name}: found 'glassy'; expected {', '.join(words)}, or "
+    said = f"{table}: found line 3: {name} 'glassy', not {', '.join(words)}, or "
     assert str(told.value).startswith(said)
     nodules = tmp_path / "nodules.csv"
     nodules.write_text(f"image,mask,{name}\nct.nii.gz,m.nii.gz,{next(iter(words))}\n")
@@ -285,7 +285,10 @@ def test_outlines_are_refused_by_methods_that_choose_their_own_and_beside_places
     z, y, x = np.rint(chest.to_voxel(LEFT)).astype(int)
     labels[z - 1 : z + 2, y - 2 : y + 3, x - 2 : x + 3] = 1
     outlines = replace(chest, voxels=labels)
-    own = "given to render, which chooses its own; expected a method that takes outlines: class-aware, flow, injector$"
+    own = (
+        "given to render, which chooses its own; expected a method that takes outlines: class-aware, flow, injector; "
+        "or with render the option shapes, which scales the mask to a diameter$"
+    )
     with pytest.raises(InputError, match=own):
         sx.inject(chest, outlines=outlines)
     for name, value in {"at_mm": (0.0, 0.0, 0.0), "auto": 1, "diameter_mm": 8}.items():

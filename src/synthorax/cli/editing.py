@@ -95,7 +95,7 @@ def with_method(
     kinds = taken() if asks_help(arguments) else {}
     if len(entries) > 1:
         shared = _shared([entry.options for entry in entries])
-        return with_options(verb, shared, " and ".join(methods), kinds=kinds, taken=taken)
+        return with_options(verb, shared, f"{' and '.join(methods)} together", kinds=kinds, taken=taken)
     (entry,) = entries
     others = _others(role, entry.name)
     return with_options(verb, entry.options, entry.name, epilogue=others, kinds=kinds, taken=taken)
