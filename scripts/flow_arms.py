@@ -1,8 +1,9 @@
 """The flow's arms in the studies of detection and malignancy, with all training patients and with a tenth of them.
 
-The studies are those of `results_detection.py` and `results_malignancy.py`, in whose folders the trainings of all other
-arms are kept; what they write there stays as it is. Steps, batches, trainings and made nodules of an arm are constants
-of these scripts, so that no result can change them.
+The studies are those of `results_detection.py` and `results_malignancy.py`, in whose folders the trainings of the arms
+of real and rendered nodules are kept; what they write there stays as it is. The arms of their own makers are on their
+pages. Steps, batches, trainings and made nodules of an arm are constants of these scripts, so that no result can change
+them.
 """
 
 from __future__ import annotations
@@ -27,11 +28,9 @@ from synthorax.studies.patch_makers import check_maker_fits
 from synthorax.studies.results import TRAININGS
 from synthorax.studies.trials import Study
 from synthorax.tasks.config import TaskConfig, task_config
-from synthorax.training.files import WEIGHTS
 
 DETECTION, MALIGNANCY = Path("build") / "results-detection", Path("build") / "results-malignancy"
 """Folders of the scripts that run these studies."""
-GAN, IN_PAINTER = detection.MODEL, malignancy.MODEL
 MALIGNANCY_ARMS: tuple[ArmKind, ...] = ("raw", "flips", "malignant", "benign")
 """Arms of the study of malignancy; there are `PAPER_RATIO` synthetic nodules for each real malignant one."""
 FEW_FLOW = {"steps": 1500}
@@ -76,35 +75,27 @@ def few_patients() -> int:
 
 
 def detection_arms(real: Path, few_store: Store, name: str, flow: Maker) -> dict[str, Any]:
-    """Run the study of detection with the AC-WGAN-GP of the same patients and the flow."""
-    makers: list[Maker] = []
+    """Run the study of detection with rendered nodules and the flow's."""
     if name == "all":
         store = api.prepare("patches", real / "luna16-nodules", DETECTION / "store")
         config, folder = task_config("detection", "compact", {}), DETECTION / "study"
-        makers.append(hub.find(GAN, "makes patches"))
     else:
         store, folder = few_store, DETECTION / "few-study"
         config = task_config("detection", "compact", {"steps": detection.FEW_STEPS})
-        if (DETECTION / "few-gan" / WEIGHTS).exists():
-            makers.append(hub.find(DETECTION / "few-gan", "makes patches"))
-    makers.append(flow)
-    for maker in makers:
-        check_maker_fits(maker, store, config)
+    check_maker_fits(flow, store, config)
     study = Study(store, folder / TRAININGS, range(detection.TRAININGS), "cpu")
-    outcome = detection_study(study, config, makers, amounts=detection.AMOUNTS)
+    outcome = detection_study(study, config, [flow], amounts=detection.AMOUNTS)
     budget = budget_of(config, detection.TRAININGS, detection.AMOUNTS)
     return {"outcome": asdict(outcome), "budget": budget, "maker": flow.name}
 
 
 def malignancy_arms(real: Path, name: str, flow: Method) -> dict[str, Any]:
-    """Run the study of malignancy with the class-aware in-painter, where it learned from all patients, and the flow."""
+    """Run the study of malignancy with rendered nodules and the flow's."""
     of_all, of_few, _ = malignancy.parts(real, MALIGNANCY)
     part = of_all if name == "all" else of_few
-    makers = [cast(Method, hub.find(IN_PAINTER, "injects")), flow] if name == "all" else [flow]
-    for maker in makers:
-        check_maker_fits(maker, part.store, part.config)
+    check_maker_fits(flow, part.store, part.config)
     study = Study(part.store, part.folder / TRAININGS, range(part.trainings), "cpu")
-    outcome = malignancy_study(study, part.config, makers, arms=MALIGNANCY_ARMS, ratios=(PAPER_RATIO,))
+    outcome = malignancy_study(study, part.config, [flow], arms=MALIGNANCY_ARMS, ratios=(PAPER_RATIO,))
     budget = budget_of(part.config, part.trainings, (PAPER_RATIO,))
     return {"outcome": asdict(outcome), "budget": budget, "maker": flow.name}
 

@@ -23,7 +23,7 @@ BASES = {"detection": REFERENCE, "malignancy": RAW}
 
 def arms_lines(found: Mapping[str, Any], out: Path) -> Iterator[str]:
     """Give all arms and their budgets."""
-    yield f"The studies are those of detection.md and malignancy.md, with the same trainings of the other arms. With {few_patients()} patients the flow was trained on these only; a flow trained here has {FEW_FLOW['steps']:,} steps. The budget of every arm was set before any was trained."
+    yield f"The studies are those of [detection](detection.md) and [malignancy](malignancy.md), where the arms of ac-wgan and class-aware are, trained in the same way. With {few_patients()} patients the flow was trained on these only; a flow trained here has {FEW_FLOW['steps']:,} steps. The budget of every arm was set before any was trained."
     for study, by_patients in found.items():
         for name, one in by_patients.items():
             budget = one["budget"]
