@@ -249,7 +249,7 @@ def test_arms_of_selected_samples_need_enough_of_them(train, share, is_there):
     assert len(made.nodules) == n
     assert (made.selected is not None) == is_there
     assert made.note.startswith(f"{int(share * n)} of {n} samples of balls")
-    assert ("left out" in made.note) != is_there
+    assert ("the arms with selected samples are left out" in made.note) != is_there
 
 
 def test_kept_patches_are_those_of_the_same_store_patches_and_maker(train, tmp_path):
