@@ -222,7 +222,8 @@ def uses(name: str | Path, roles: Collection[str] | None = None) -> str:
             roles = system_of(name).roles
         except InputError:
             return ""
-    commands = dict.fromkeys(text.format(argument) for role, text in USED_BY.items() if role in (roles or ()))
+    using = [role for role in USED_BY if role in (roles or ()) or (role == "injects" and blends(roles or ()))]
+    commands = dict.fromkeys(USED_BY[role].format(argument) for role in using)
     return f"; {subject} is used by {' and '.join(commands)}" if commands else ""
 
 
@@ -408,7 +409,8 @@ def load(model: Path | str) -> Model:
 def _places(model: Path | str) -> tuple[Path, Path]:
     """Return the folder and the weights file of a model, as `load` takes it."""
     path = Path(model)
-    if not path.exists() or (str(model) in bundled() and not _is_model(path)):
+    is_name = str(model) in bundled() or str(model) in registry().entries
+    if not path.exists() or (is_name and not _is_model(path)):
         if str(model) not in (known := bundled()):
             if (entry := registry().entries.get(str(model))) is not None and entry.is_trained:
                 train = f"synthorax train {entry.name} --data {DATA_PLACES[entry.data]} --out RUN"

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from synthorax.errors import InputError, VoxelError
 from synthorax.lineage import Lineage as Lineage
-from synthorax.nodule import Nodule, NoduleAttributes
+from synthorax.nodule import Nodule, NoduleAttributes, attribute_text
 from synthorax.patch import PatchSpec
 from synthorax.volume import Volume
 
@@ -737,4 +737,5 @@ def check_heeds(maker: Maker, asked: Iterable[NoduleAttributes]) -> None:
         for name, value in one.given().items():
             if name not in maker.heeds:
                 known = ", ".join(sorted(maker.heeds)) or "none"
-                raise InputError(name, f"{value:g}, which {maker.name} does not use", f"attributes it uses: {known}")
+                found = f"{attribute_text(name, value)}, which {maker.name} does not use"
+                raise InputError(name, found, f"attributes it uses: {known}")

@@ -135,6 +135,18 @@ def rating_number(name: str, text: str) -> float:
         raise InputError(name, repr(text), rating_values(name)) from None
 
 
+def attribute_text(name: str, value: float) -> str:
+    """Return the value of an attribute as a user may have written it, for errors.
+
+    >>> attribute_text("calcification", 1.0), attribute_text("spiculation", 4.5), attribute_text("diameter_mm", 8.0)
+    ('popcorn (1)', '4.5', '8 mm')
+    """
+    word = next((word for word, number in RATING_WORDS.get(name, {}).items() if number == value), "")
+    if word:
+        return f"{word} ({value:g})"
+    return f"{value:g} mm" if name == "diameter_mm" else f"{value:g}"
+
+
 def rating_word(name: str, value: float) -> str:
     """Return the word of a rating that lies nearest to a value; of two equally near words that of the lower number.
 

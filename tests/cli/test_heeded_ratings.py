@@ -31,9 +31,9 @@ def test_the_rating_is_refused_before_the_scan_is_read(tmp_path, capsys):
 
 def test_functions_refuse_it_before_they_read_a_scan(tmp_path):
     rated = {"diameter_mm": 8, "auto": 1, "attributes": sx.NoduleAttributes(texture=5.0)}
-    with pytest.raises(InputError, match="texture: found 5, which dots does not use"):
+    with pytest.raises(InputError, match=r"texture: found solid \(5\), which dots does not use"):
         sx.inject(tmp_path / "missing.nii.gz", Dots(), **rated)
-    with pytest.raises(InputError, match="texture: found 5, which dots does not use"):
+    with pytest.raises(InputError, match=r"texture: found solid \(5\), which dots does not use"):
         sx.inject_folder(tmp_path / "missing", tmp_path / "out", Dots(), **rated)
 
 
@@ -126,7 +126,10 @@ def test_the_check_before_the_scan_is_read_and_the_edit_load_a_model_once(asked,
         ),
         (["erase", "scan.nii", "--with", "render"], "; render is used by `synthorax inject SCAN --with render`"),
         (["sample", "class-aware"], "; class-aware is used by `synthorax inject SCAN --with class-aware`"),
-        (["translate", "map.nii", "--with", "ac-wgan"], "; ac-wgan is used by `synthorax sample ac-wgan`"),
+        (
+            ["translate", "map.nii", "--with", "ac-wgan"],
+            "; ac-wgan is used by `synthorax sample ac-wgan` and `synthorax inject SCAN --with ac-wgan`",
+        ),
     ],
 )
 def test_a_model_of_another_kind_is_refused_with_the_command_that_uses_it(command, use, tmp_path, capsys):

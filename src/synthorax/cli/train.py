@@ -158,15 +158,26 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
     named = value_of("--preset", arguments)
     shown_preset = named if named in presets else first
     epilogue = _settings_help(entry.config, shown_preset, presets[shown_preset])
-    return with_options(train, _flags(entry), entry.name, epilogue=epilogue, kinds=kinds)
+    flags = _flags(entry, shown_preset, presets[shown_preset])
+    return with_options(train, flags, entry.name, epilogue=epilogue, kinds=kinds)
 
 
-def _flags(entry: Entry) -> type[Options]:
-    """Return a class with the options of a system's training, and those settings that have a flag of their own."""
+def _flags(entry: Entry, preset: str, config: BaseModel) -> type[Options]:
+    """Return a class with the options of a system's training, and those settings that have a flag of their own.
+
+    Args:
+        entry: the system.
+        preset: name of the preset whose values the help gives.
+        config: that preset.
+    """
     texts = meanings(entry.config)
-    fields: dict[str, Any] = {
-        name: (str | None, Field(default=None, description=texts.get(name))) for name in entry.flags
-    }
+    fields: dict[str, Any] = {}
+    for name in entry.flags:
+        kind = entry.config.model_fields[name].annotation
+        value = setting_text(config.model_dump(mode="json")[name])
+        described = f"{texts.get(name, '').rstrip('.')}; {value} in preset {preset}."
+        typed = kind if kind in (int, float, bool) else str
+        fields[name] = (typed | None, Field(default=None, description=described))
     return create_model("Flags", __base__=entry.training_options, **fields)
 
 

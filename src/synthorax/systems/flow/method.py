@@ -17,7 +17,7 @@ from synthorax.editing.learned import GridFill, Learned
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Filled, Lineage, Role
 from synthorax.nn.conditions import decoded, encoded
-from synthorax.nodule import NoduleAttributes, check_attributes
+from synthorax.nodule import NoduleAttributes, attribute_text, check_attributes
 from synthorax.patch import PatchSpec
 from synthorax.provenance import patient_key
 from synthorax.rendering.maker import shape_source
@@ -237,7 +237,7 @@ class FlowMethod(Learned):
             if not low - ROUNDED <= value <= high + ROUNDED:
                 unit = " mm" if name == "diameter_mm" else ""
                 expected = f"{low:.3g} to {high:.3g}{unit}, the range of the training nodules of {self.name}"
-                raise InputError(name, f"{value:g}{unit}", expected)
+                raise InputError(name, attribute_text(name, value), expected)
 
 
 def shapes_of(options: FlowOptions, lineage: Lineage) -> ShapeSource:
