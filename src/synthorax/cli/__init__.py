@@ -36,17 +36,26 @@ VERBS = {
     "studio": ("Open a local web page to click nodules into a scan.", "studio:studio"),
     "study shapes": ("Measure how good generated nodule shapes are, with LuNG's experiment.", "study:shapes"),
     "study baselines": ("Measure what tasks reach with real patches alone.", "study:baselines"),
-    "study detection": ("Test whether generated nodules help a nodule detector.", "study:detection"),
+    "study detection": ("Test whether generated nodules help a nodule detector.", "study:detection_verb()"),
     "study false-alarms": (
         "Test which generated nodules reduce a detector's false alarms in whole chests.",
-        "study:false_alarms",
+        "study:false_alarms_verb()",
     ),
-    "study malignancy": ("Test whether generated malignant nodules help to classify malignancy.", "study:malignancy"),
-    "study volumes": ("Compare generated chest CTs with real ones, and test pre-training on them.", "study:volumes"),
-    "study segmentation": ("Measure how many real scans synthetic ones replace for a segmenter.", "study:segmentation"),
+    "study malignancy": (
+        "Test whether generated malignant nodules help to classify malignancy.",
+        "study:malignancy_verb()",
+    ),
+    "study volumes": (
+        "Compare generated chest CTs with real ones, and test pre-training on them.",
+        "study:volumes_verb()",
+    ),
+    "study segmentation": (
+        "Measure how many real scans synthetic ones replace for a segmenter.",
+        "study:segmentation_verb()",
+    ),
     "study fidelity": (
         "Measure if generated patches are realistic, new, varied, and as requested.",
-        "study:fidelity",
+        "study:fidelity_verb()",
     ),
     "study scores": ("Test whether synthetic nodules help your own detector, by its scores.", "study:scores"),
     "export": ("Write a store or folder of samples in the layout of nnU-Net or MONAI.", "export:export"),

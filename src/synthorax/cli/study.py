@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from synthorax import api
+from synthorax.cli.attributes import asks_help
+from synthorax.cli.flags import value_of
 from synthorax.cli.options import (
     TRAINING_FLAGS,
     ConfigFile,
@@ -19,6 +24,7 @@ from synthorax.cli.options import (
     Trainings,
     parse_settings,
 )
+from synthorax.cli.train import settings_help
 from synthorax.errors import InputError
 from synthorax.screen import say
 
@@ -604,6 +610,35 @@ def scores(
         Replace a folder that an earlier call wrote.
     """
     say(api.study_scores(scores, out, reference=reference, overwrite=overwrite))
+
+
+def _with_settings(verb: Callable[..., None], presets: str, arguments: Sequence[str]) -> Callable[..., None]:
+    """Return a verb whose help lists the settings of its network, with their values in the preset that is named.
+
+    Args:
+        verb: the verb.
+        presets: module and name of the presets, as in `module:NAME` or `module:NAME[task]`.
+        arguments: arguments after the verb.
+    """
+    epilogue = ""
+    if asks_help(arguments):
+        module, _, name = presets.partition(":")
+        name, _, task = name.removesuffix("]").partition("[")
+        known = getattr(import_module(f"synthorax.{module}"), name)
+        known = known[task] if task else known
+        preset = value_of("--preset", arguments, "compact")
+        config = known.get(preset) or known["compact"]
+        epilogue = settings_help(type(config), preset, config)
+    verb.epilogue = epilogue  # type: ignore[attr-defined]
+    return verb
+
+
+detection_verb = partial(_with_settings, detection, "tasks.config:TASKS[detection]")
+malignancy_verb = partial(_with_settings, malignancy, "tasks.config:TASKS[malignancy]")
+false_alarms_verb = partial(_with_settings, false_alarms, "tasks.config:TASKS[detection]")
+volumes_verb = partial(_with_settings, volumes, "tasks.config:TASKS[volumes]")
+fidelity_verb = partial(_with_settings, fidelity, "tasks.config:TASKS[detection]")
+segmentation_verb = partial(_with_settings, segmentation, "studies.segmentation_config:SEGMENTERS")
 
 
 def _names(text: str) -> list[str]:

@@ -157,7 +157,7 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
 
     named = value_of("--preset", arguments)
     shown_preset = named if named in presets else first
-    epilogue = _settings_help(entry.config, shown_preset, presets[shown_preset])
+    epilogue = settings_help(entry.config, shown_preset, presets[shown_preset])
     flags = _flags(entry, shown_preset, presets[shown_preset])
     return with_options(train, flags, entry.name, epilogue=epilogue, kinds=kinds)
 
@@ -181,7 +181,7 @@ def _flags(entry: Entry, preset: str, config: BaseModel) -> type[Options]:
     return create_model("Flags", __base__=entry.training_options, **fields)
 
 
-def _settings_help(kind: type[BaseModel], preset: str, config: BaseModel) -> str:
+def settings_help(kind: type[BaseModel], preset: str, config: BaseModel) -> str:
     """Return a Markdown list of all settings, with their values in a preset and their meaning."""
     texts = meanings(kind)
     lines = [
