@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from synthorax.errors import InputError
-from synthorax.io.tables import MISSING, MOST_FAULTS, check_rows, read_table
+from synthorax.io.tables import MOST_FAULTS, check_rows, known_cell, read_table
 from synthorax.nodule import (
     MOST_RATING,
     RATING_WORDS,
@@ -171,9 +171,9 @@ def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
     """The nodule of a row; None if the row names none. Raises ValueError if a value does not fit."""
     mask = row.get("mask", "").strip()
     label = _label(row)
-    center = ["" if (text := row.get(axis, "").strip()).lower() in MISSING else text for axis in CENTER]
+    center = [known_cell(row, axis) for axis in CENTER]
     diameter = _number(row, "diameter_mm")
-    ratings = {name: given for name in RATINGS if (given := _ratings(name, (row.get(name) or "").strip()))}
+    ratings = {name: given for name in RATINGS if (given := _ratings(name, known_cell(row, name)))}
     nodule_id = row.get("nodule_id", "").strip()
     if not (mask or any(center) or diameter is not None or ratings or label is not None or nodule_id):
         return None
@@ -208,8 +208,8 @@ def _label(row: dict[str, str]) -> int | str | None:
 
 
 def _number(row: dict[str, str], name: str) -> float | None:
-    text = (row.get(name) or "").strip()
-    if text.lower() in MISSING:
+    text = known_cell(row, name)
+    if not text:
         return None
     try:
         value = float(text)
@@ -222,8 +222,6 @@ def _number(row: dict[str, str], name: str) -> float | None:
 
 def _ratings(name: str, text: str) -> tuple[float, ...]:
     most, words = MOST_RATING[name], RATING_WORDS.get(name, {})
-    if text.lower() in MISSING:
-        return ()
     try:
         given = reader_ratings(name, text)
     except InputError:

@@ -23,7 +23,7 @@ from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
 from synthorax.io.dicom_series import choose_series
 from synthorax.io.images import image_stem, is_image
-from synthorax.io.tables import read_table, unused_columns
+from synthorax.io.tables import unused_columns
 from synthorax.io.walk import files_below, real_path
 
 FOLDERS_ABOVE = 2
@@ -218,11 +218,12 @@ def _joined(tables: Sequence[Path], manifests: Manifests) -> tuple[list[TableIma
     notes = []
     used: set[Path] = set()
     for table in sorted(tables, key=lambda path: len(path.parts)):
-        if table.is_file() and not manifests.of(table.parent):
-            columns = read_table(table, KNOWN)[0]
+        listed = manifests.images_of(table)
+        if not manifests.of(table.parent):
+            columns = dict.fromkeys(name for image in listed for row in image.nodules for name in row.extra)
             if unused := unused_columns(columns, KNOWN):
                 notes.append(f"{table.name}: columns that are kept as text, but not read: {unused}")
-        for image in manifests.images_of(table):
+        for image in listed:
             key = real_path(image.image)
             if key not in images:
                 used.add(table)

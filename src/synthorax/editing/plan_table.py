@@ -20,7 +20,7 @@ from pathlib import Path
 from synthorax.annotations.nodule_table import CENTER, KNOWN
 from synthorax.editing.plan import AskedNodule
 from synthorax.errors import InputError
-from synthorax.io.tables import MISSING, check_rows, read_table
+from synthorax.io.tables import check_rows, known_cell, read_table
 from synthorax.nodule import RATINGS, NoduleAttributes, agreed_ratings, reader_ratings
 
 PLAN_COLUMNS = ("image", *CENTER, "diameter_mm", *RATINGS, "method")
@@ -69,9 +69,9 @@ def _asked(row: dict[str, str]) -> AskedNodule:
     """
 
     def number(name: str) -> float | None:
-        text = row.get(name, "").strip()
+        text = known_cell(row, name)
         try:
-            return None if text.lower() in MISSING else float(text)
+            return float(text) if text else None
         except ValueError:
             raise ValueError(f"{name} {text!r}") from None
 
@@ -82,7 +82,7 @@ def _asked(row: dict[str, str]) -> AskedNodule:
     given = sum(c is not None for c in (x, y, z))
     if given not in (0, 3):
         raise ValueError(f"a centre of {given} numbers")
-    cells = {name: cell for name in RATINGS if (cell := row.get(name, "").strip()).lower() not in MISSING}
-    ratings = agreed_ratings({name: reader_ratings(name, cell) for name, cell in cells.items()})
+    cells = {name: rated for name in RATINGS if (rated := reader_ratings(name, known_cell(row, name)))}
+    ratings = agreed_ratings(cells)
     place = None if x is None or y is None or z is None else (x, y, z)
     return AskedNodule(diameter, NoduleAttributes(**ratings), place, row.get("method", "").strip())

@@ -121,6 +121,12 @@ def unused_columns(columns: Iterable[str], known: Collection[str]) -> str:
     return ", ".join(said[:MOST_FAULTS]) + f" and {len(said) - MOST_FAULTS} more" * (len(said) > MOST_FAULTS)
 
 
+def known_cell(row: Mapping[str, str], name: str) -> str:
+    """Return the text of a number or rating in a row; empty if there is none, or a text of `MISSING` in its place."""
+    text = (row.get(name) or "").strip()
+    return "" if text.lower() in MISSING else text
+
+
 def check_rows(path: Path, faults: Sequence[tuple[int, str]], expected: str) -> None:
     """Refuse a table if rows of it have faults, which are named together.
 

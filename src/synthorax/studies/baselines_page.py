@@ -10,7 +10,7 @@ from synthorax.errors import InputError
 from synthorax.report import write_page
 from synthorax.studies.answers import what_real_alone_gives
 from synthorax.studies.baselines import detection_arms, malignancy_arms, segmentation_arms
-from synthorax.studies.results import TRAININGS, Arm, check_study_folder, data_facts, machine, write_results
+from synthorax.studies.results import RESULTS, TRAININGS, Arm, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -57,7 +57,7 @@ def study_baselines(
     titled = {TITLES[name]: found for name, found in arms.items()}
     answer = what_real_alone_gives(titled)
     write_results(
-        out / "results.json",
+        out / RESULTS,
         "baselines",
         data_facts(store),
         named,

@@ -16,7 +16,7 @@ from synthorax.studies.answers import whether_it_helps
 from synthorax.studies.arms import AMOUNTS, REFERENCE, beside
 from synthorax.studies.detection import LEAST_TRAININGS, SENSITIVITY_OF, TESTED, DetectionOutcome, detection_study
 from synthorax.studies.patch_makers import check_maker_fits
-from synthorax.studies.results import TRAININGS, check_study_folder, data_facts, machine, write_results
+from synthorax.studies.results import RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -62,7 +62,7 @@ def study_detection(
     study = Study(store, out / TRAININGS, range(seed, seed + trainings), device)
     outcome = detection_study(study, config, makers, amounts=amounts, negatives=negatives, thesis=thesis)
     write_results(
-        out / "results.json",
+        out / RESULTS,
         "detection",
         data_facts(store),
         outcome.arms,

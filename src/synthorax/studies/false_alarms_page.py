@@ -16,7 +16,7 @@ from synthorax.studies.alarm_figures import ALARMS, AUC_CHESTS, FIGURES, FOUND
 from synthorax.studies.answers import SURE
 from synthorax.studies.chest_places import FROM_MASS_MM, MASS_MM
 from synthorax.studies.false_alarms import AlarmOutcome, false_alarm_study
-from synthorax.studies.results import TRAININGS, check_study_folder, data_facts, machine, write_results
+from synthorax.studies.results import RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.scanning import MOST_MARKS
@@ -58,7 +58,7 @@ def study_false_alarms(
     outcome = false_alarm_study(study, chests, config, injectors, erasers)
     answer = alarms_answer(outcome)
     write_results(
-        out / "results.json",
+        out / RESULTS,
         "false-alarms",
         data_facts(store, chests=chests.fingerprint),
         outcome.arms,

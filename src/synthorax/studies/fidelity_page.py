@@ -41,7 +41,16 @@ from synthorax.studies.patch_makers import (
     with_diameter,
     without_voxels,
 )
-from synthorax.studies.results import TRAININGS, Arm, Interval, check_study_folder, data_facts, machine, write_results
+from synthorax.studies.results import (
+    RESULTS,
+    TRAININGS,
+    Arm,
+    Interval,
+    check_study_folder,
+    data_facts,
+    machine,
+    write_results,
+)
 from synthorax.studies.trials import Study
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.features.system import FeatureNet
@@ -195,7 +204,7 @@ def _write(
     # A later call recognises a study's folder by this folder, which no training has made if no network reads ratings.
     (out / TRAININGS).mkdir(parents=True, exist_ok=True)
     write_results(
-        out / "results.json",
+        out / RESULTS,
         "fidelity",
         data_facts(store),
         arms,

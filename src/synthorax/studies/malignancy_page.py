@@ -18,7 +18,7 @@ from synthorax.studies.answers import whether_it_helps
 from synthorax.studies.malignancy import LEAST_TRAININGS_COMPARED, PAPER_COUNTS, MalignancyOutcome, malignancy_study
 from synthorax.studies.malignancy_recipes import FLIPS, RATIOS, RAW, ArmKind
 from synthorax.studies.patch_makers import check_maker_fits
-from synthorax.studies.results import TRAININGS, check_study_folder, data_facts, machine, write_results
+from synthorax.studies.results import RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -65,7 +65,7 @@ def study_malignancy(
     outcome = malignancy_study(study, config, makers, arms=arms, ratios=ratios, rule=rule)
     answer = malignancy_answer(outcome)
     write_results(
-        out / "results.json",
+        out / RESULTS,
         "malignancy",
         data_facts(store),
         outcome.arms,

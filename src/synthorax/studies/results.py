@@ -85,6 +85,7 @@ class Test:
 
 
 RESULTS = "results.json"
+"""File of a study's results in its folder."""
 TRAININGS, MADE = "trainings", "made"
 """Subfolders of a study's folder, from which a stopped study resumes: trainings, and patches made for the arms."""
 

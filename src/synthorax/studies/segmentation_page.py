@@ -14,7 +14,7 @@ from synthorax.datasets.store import Store
 from synthorax.figures import INK, REAL, SYNTHETIC, forest, lines
 from synthorax.makers import Maker
 from synthorax.report import write_page
-from synthorax.studies.results import TRAININGS, check_study_folder, data_facts, machine, write_results
+from synthorax.studies.results import RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.segmentation import SegmentationOutcome, segmentation_study
 from synthorax.studies.segmentation_arms import FEW, FOLD, FULL, SegmenterArmKind, beside_few
 from synthorax.studies.segmentation_config import SegmenterConfig
@@ -60,7 +60,7 @@ def study_segmentation(
     study = Study(store, out / TRAININGS, range(seed, seed + trainings), device)
     outcome = segmentation_study(study, config, makers, arms=arms)
     write_results(
-        out / "results.json",
+        out / RESULTS,
         "segmentation",
         data_facts(store),
         outcome.arms,

@@ -30,7 +30,7 @@ from synthorax.shapes.classification import (
 )
 from synthorax.shapes.features import FEATURES
 from synthorax.studies.answers import whether_shapes_are_new
-from synthorax.studies.results import TRAININGS, Arm, check_study_folder, machine, write_results
+from synthorax.studies.results import RESULTS, TRAININGS, Arm, check_study_folder, machine, write_results
 from synthorax.studies.shapes import (
     COMPARISON_SEEDS,
     ORIGINAL_SEEDS,
@@ -142,7 +142,7 @@ def study_shapes(
     classified = _classify(study, system)
     answer = whether_shapes_are_new(main)
     write_results(
-        out / "results.json",
+        out / RESULTS,
         "shapes",
         {"fingerprint": kept.fingerprint, "nodules": len(kept), "not_measurable": n_left_out},
         [*arms, *(arm for group in compared.values() for arm in group)],

@@ -39,7 +39,7 @@ from synthorax.studies.chest_fidelity import (
 from synthorax.studies.chest_sets import ChestMaking, ChestSet, SplitChests
 from synthorax.studies.chest_training import ChestSplits
 from synthorax.studies.patch_makers import labelled
-from synthorax.studies.results import MADE, TRAININGS, check_study_folder, data_facts, machine, write_results
+from synthorax.studies.results import MADE, RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.slice_reader import READER_STEPS, slice_reader
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.studies.volumes import (
@@ -284,7 +284,7 @@ def _write(
         }
     answer = chests_answer(report, named)
     write_results(
-        out / "results.json",
+        out / RESULTS,
         "volumes",
         data_facts(store),
         [] if outcome is None else outcome.arms,
