@@ -218,6 +218,20 @@ def test_samples_without_masks_are_noted_by_doctor_and_refused_by_inject(run, tm
     assert said in capsys.readouterr().err
 
 
+def test_doctor_notes_an_attribute_that_changes_nothing(toy, capsys):
+    toy(maker=('frozenset({"diameter_mm"})', 'frozenset({"diameter_mm", "spiculation"})'))
+    assert main(["doctor", "--system", "toy"]) == 0
+    noted = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    assert noted == ["note    system toy: spiculation: in heeds, but another value gives the same nodule"]
+
+
+def test_doctor_notes_voxels_that_were_not_converted_to_hu(toy, capsys):
+    toy(maker=("self.spec.to_int16(", "np.int16("))
+    assert main(["doctor", "--system", "toy"]) == 0
+    said = "all voxels are from -1 to 1 HU, the range of a network's output; PatchSpec.to_int16 converts them"
+    assert f"note    system toy: {said}" in capsys.readouterr().out.splitlines()
+
+
 USED = "normal(mean, spread * (options.sharp if options else 1.0))"
 
 

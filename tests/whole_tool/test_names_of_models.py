@@ -13,7 +13,9 @@ def test_a_folder_that_is_no_model_hides_neither_a_system_nor_a_bundled_model(tm
         (tmp_path / name).mkdir()
     assert hub.system_of("render").name == "render"
     assert hub.system_of("flow").name == "flow"
-    with pytest.raises(InputError, match=r"lung: found a system that has no bundled weights; expected a run folder of it"):
+    with pytest.raises(
+        InputError, match=r"lung: found a system that has no bundled weights; expected a run folder of it"
+    ):
         hub.system_of("lung")
     (tmp_path / "flow" / "config.yaml").write_text("system: lung\nconfig: {}\n")
     assert hub.system_of("flow").name == "lung"

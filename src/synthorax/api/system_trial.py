@@ -33,7 +33,7 @@ from synthorax.makers import (
     checked_samples,
     fill,
 )
-from synthorax.nodule import ATTRIBUTES, NoduleAttributes
+from synthorax.nodule import ATTRIBUTES, MOST_RATING, NoduleAttributes
 from synthorax.provenance import patient_key
 from synthorax.registry import Entry, place_in_plugin
 from synthorax.shapes.diameter import axial_diameter_mm
@@ -42,8 +42,11 @@ from synthorax.volume import Volume
 
 USUAL = {"diameter_mm": 6.0, "texture": 5.0, "malignancy": 3.0}
 """Attributes of the requested nodules, of which a maker gets those that it heeds."""
+TWO_DIAMETERS_MM = (5.0, 8.0)
+"""Diameters of two nodules that have to differ if a maker heeds the diameter; of a rating these are its lowest and highest."""
 SOME_SAMPLES, MORE_SAMPLES = 3, 8
 """Numbers of samples that are compared."""
+_NETWORK_RANGE = "from -1 to 1 HU, the range of a network's output"
 KIND_OF: dict[Role, EditKind] = {"injects": "inject", "erases": "erase"}
 MOST_ROUNDING = 1e-5
 """Largest difference between a judgement alone and among others; batches of other sizes round otherwise."""
@@ -311,6 +314,8 @@ def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None
     from synthorax import hub
 
     yield "the attributes that the maker uses are those of nodules", partial(_heeds, maker)
+    if maker.heeds and entry.roles & {"makes patches", "makes shapes", "injects"}:
+        yield "the attributes that the maker uses change what is made", partial(_idle_attributes, maker, entry.roles)
     if entry.roles & {"makes patches", "makes shapes"}:
         generator = cast(Generator, maker)
         yield "samples are what the contract says", partial(_samples, generator)
@@ -338,6 +343,34 @@ def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None
 def _heeds(maker: Maker) -> None:
     if unknown := set(maker.heeds) - set(ATTRIBUTES):
         raise _Broken(f"{', '.join(sorted(unknown))}; the attributes are {', '.join(ATTRIBUTES)}")
+
+
+def _idle_attributes(maker: Maker, roles: frozenset[Role]) -> None:
+    """Note attributes whose lowest and highest value give the same bytes."""
+    idle = []
+    for name in sorted(set(maker.heeds) & set(ATTRIBUTES)):
+        values = TWO_DIAMETERS_MM if name == "diameter_mm" else (1.0, float(MOST_RATING[name]))
+        usual = {own: value for own, value in USUAL.items() if own in maker.heeds}
+        try:
+            low, high = (_nodule_bytes(maker, roles, NoduleAttributes(**usual | {name: value})) for value in values)
+        except InputError:  # a value that the maker refuses is one that it looks at
+            continue
+        idle += [name] if low == high else []
+    if idle:
+        raise _Noted(f"{', '.join(idle)}: in heeds, but another value gives the same nodule")
+
+
+def _nodule_bytes(maker: Maker, roles: frozenset[Role], nodule: NoduleAttributes) -> list[bytes]:
+    """Return the voxels that a maker makes of a nodule: those of a sample, and those of an injection."""
+    made: list[bytes] = []
+    if roles & {"makes patches", "makes shapes"}:
+        samples = Samples.joined(checked_samples(cast(Generator, maker), [(nodule,)], 5))
+        made += [array.tobytes() for array in samples.arrays.values()]
+    if "injects" in roles:
+        volumes, regions = noise_patches()
+        edit = Edit("inject", replace(nodule, diameter_mm=nodule.diameter_mm or TWO_DIAMETERS_MM[0]))
+        made += [fill(cast(Method, maker), volumes[0], regions[0], edit, 7).hu.tobytes()]
+    return made
 
 
 def _requests(maker: Generator, n: int) -> list[tuple[NoduleAttributes, ...]]:
@@ -379,6 +412,8 @@ def _samples(maker: Generator) -> None:
         if len(nodules) != len(asked):
             raise _Broken(f"{len(nodules)} nodules in sample {i}, of which {len(asked)} were requested")
     json.dumps(samples.details, allow_nan=False)
+    if (ct := samples.arrays.get("ct")) is not None and abs(ct).max() <= 1:
+        raise _Noted(f"all voxels are {_NETWORK_RANGE}; PatchSpec.to_int16 converts them")
 
 
 def _masks(maker: Generator) -> None:
@@ -472,6 +507,8 @@ def _outside(method: Method, kind: EditKind) -> None:
             raise _Broken("no voxel changed")
         if filled.mask is not None and (filled.mask & ~region).any():
             raise _Broken("the mask of the nodule reaches beyond the region")
+        if abs(filled.hu[filled.hu != volume.voxels]).max() <= 1:
+            raise _Noted(f"all voxels that changed are {_NETWORK_RANGE}; PatchSpec.to_hu converts them")
         if filled.mask is not None and not filled.mask.any():
             raise _Broken(f"the mask of the nodule is empty; if the network marks nothing yet, train {SMOKE} longer")
 
