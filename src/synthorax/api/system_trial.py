@@ -43,7 +43,7 @@ from synthorax.volume import Volume
 USUAL = {"diameter_mm": 6.0, "texture": 5.0, "malignancy": 3.0}
 """Attributes of the requested nodules, of which a maker gets those that it heeds."""
 TWO_DIAMETERS_MM = (5.0, 8.0)
-"""Diameters of two nodules that have to differ if a maker heeds the diameter; of a rating these are its lowest and highest."""
+"""Diameters whose nodules have to differ if a maker heeds the diameter."""
 SOME_SAMPLES, MORE_SAMPLES = 3, 8
 """Numbers of samples that are compared."""
 _NETWORK_RANGE = "from -1 to 1 HU, the range of a network's output"
