@@ -300,7 +300,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     result: list[str] = []
     measured = page(Path(os.environ["SYNTHORAX_REAL_DATA"]), work, chosen.out, chosen.model, result)
-    lines = titled("Masks of made nodules", result, measured)
+    lines = titled("Masks of synthetic nodules", result, measured)
     with atomic_file(chosen.out / "masks.md") as file:
         file.write_text("\n".join(lines).rstrip() + "\n")
 
