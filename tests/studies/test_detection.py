@@ -5,7 +5,7 @@ Mixed batches, arms, figures, whole scans, and refused models.
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -259,6 +259,46 @@ def test_kept_patches_are_those_of_the_same_store_patches_and_maker(train, tmp_p
 
     assert [count(*each) for each in (("a", Balls()), ("a", Balls()), ("b", Balls()))] == [3, 3, 6]
     assert count("a", Balls(lineage=Lineage("balls", "c" * 64))) == 9
+
+
+def test_a_study_that_is_stopped_while_patches_are_made_goes_on_with_the_next_part(train, tmp_path, monkeypatch):
+    monkeypatch.setattr("synthorax.studies.patch_makers.PATCHES_A_FILE", 4)
+    monkeypatch.setattr("synthorax.studies.arms.PATCHES_A_FILE", 4)
+    calls = []
+
+    @dataclass
+    class Stopped(Balls):
+        stops_at: int = 0
+
+        def sample(self, asked, seed, options=None):
+            calls.append(len(asked))
+            if len(calls) == self.stops_at:
+                raise KeyboardInterrupt
+            samples = Samples.joined(super().sample(asked, seed, options))
+            if samples.nodules[0]:  # the first nodule of each part has no voxel
+                samples.arrays["mask"][0] = 0
+                hidden = replace(samples.nodules[0][0], label=0)
+                samples = replace(samples, nodules=((hidden,), *samples.nodules[1:]))
+            return iter([samples])
+
+    def made(folder, stops_at=0):
+        calls.clear()
+        return made_patches(folder, "", train, "balls", Stopped(selects=False, stops_at=stops_at), (2.0,))
+
+    whole = made(None)
+    parts = len(calls)
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path / "made", stops_at=3)
+    resumed = made(tmp_path / "made")
+    assert len(calls) == parts - 2
+    assert np.array_equal(resumed.nodules, whole.nodules)
+    assert np.array_equal(resumed.empty, whole.empty)
+    assert resumed.note == whole.note
+    n = len(whole.nodules)
+    assert whole.note.startswith(f"{-(-n // 4)} of {n} nodules of balls have no voxel in their masks.")
+    assert not list((tmp_path / "made").glob("*-from-*"))
+    assert made(tmp_path / "made").note == whole.note
+    assert not calls
 
 
 def test_an_injector_fills_real_patches_without_a_nodule(train):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -17,7 +16,9 @@ from synthorax.makers import Generator
 from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.seeding import derive
 from synthorax.studies.patch_makers import (
+    PATCHES_A_FILE,
     count_without_voxels,
+    kept_in_parts,
     kept_patches,
     key_of,
     moved_into_range,
@@ -27,6 +28,7 @@ from synthorax.studies.patch_makers import (
     too_wide,
     without_nodule,
     without_voxels,
+    write_patches,
 )
 from synthorax.studies.trials import Feed
 from synthorax.tasks.config import TaskConfig
@@ -172,26 +174,29 @@ def made_patches(
     nodules = nodules_of(train, n, 1)
     key = "-".join(filter(None, (like, maker.lineage.model_sha256[:12])))
 
-    def kept(kind: str, count: int, make: Callable[[int], NDArray[np.int16]]) -> NDArray[np.int16]:
-        if folder is None:
-            return make(derive(0, kind))
-        file = folder / f"{name.replace(' ', '-')}-{kind}-{key}-{count}.npy"
-        return kept_patches(file, lambda: make(derive(0, kind)))
+    def file_of(kind: str, count: int) -> Path | None:
+        return None if folder is None else folder / f"{name.replace(' ', '-')}-{kind}-{key}-{count}.npy"
 
-    missing = np.zeros(1, np.int64)
+    def kept(kind: str, count: int, make: Callable[[slice, int], NDArray[np.int16]]) -> NDArray[np.int16]:
+        return kept_in_parts(file_of(kind, count), f"{name}, {kind}", count, derive(0, kind), make)
 
-    def plain(own: int) -> NDArray[np.int16]:
-        samples = samples_for(maker, nodules, own)
-        missing[:] = count_without_voxels(samples)
+    counts = file_of("without-voxels", n)
+    missing = np.zeros(-(-n // PATCHES_A_FILE), np.int64)
+    if counts is not None and counts.exists():  # of parts that an earlier call made
+        found = kept_patches(counts, missing.copy)
+        missing[: len(found)] = found
+
+    def plain(part: slice, own: int) -> NDArray[np.int16]:
+        samples = samples_for(maker, nodules[part], own)
+        missing[part.start // PATCHES_A_FILE] = count_without_voxels(samples)
+        if counts is not None and missing.any():
+            write_patches(counts, missing)
         return samples.ct
 
     made = kept("plain", n, plain)
-    counted = None if folder is None else folder / f"{name.replace(' ', '-')}-without-voxels-{key}-{n}.npy"
-    if counted is not None and (missing.any() or counted.exists()):  # the patches may be those of an earlier call
-        missing = kept_patches(counted, missing.copy)
-    passed, note = None, without_voxels(name, int(missing[0]), n)
+    passed, note = None, without_voxels(name, int(missing.sum()), n)
     if maker.selects:
-        passed = kept("selected", n, partial(selected, maker, nodules))
+        passed = kept("selected", n, lambda part, own: selected(maker, nodules[part], own))
         chosen = (
             f"{len(passed):,} of {n:,} samples of {name} passed the selection; one that fails is drawn again, and left "
             "out if it never passes."
@@ -200,7 +205,9 @@ def made_patches(
         if len(passed) < LEAST_SELECTED * n:
             note += f" That is less than {LEAST_SELECTED:.0%}, so the arms with selected samples are left out."
             passed = None
-    empty = kept("negative", n_real, partial(without_nodule, maker, n_real)) if maker.makes_empty else None
+    empty = None
+    if maker.makes_empty:
+        empty = kept("negative", n_real, lambda part, own: without_nodule(maker, part.stop - part.start, own))
     return Made(made, passed, empty, " ".join(filter(None, (note, moved_into_range(maker, nodules)))))
 
 

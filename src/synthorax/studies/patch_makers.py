@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from synthorax import hub
 from synthorax.datasets.lineage import check_unseen, outline_patients
 from synthorax.datasets.patches import PatchDataset
+from synthorax.datasets.progress import with_progress
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file
@@ -21,13 +23,15 @@ from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import fingerprint
 from synthorax.rendering.config import Options
 from synthorax.rendering.maker import maker as render
-from synthorax.seeding import generator
+from synthorax.seeding import derive, generator
 from synthorax.studies.filled_patches import FilledPatches
 from synthorax.tasks.classification import cts
 from synthorax.tasks.config import TaskConfig
 
 GRID_SETTINGS = ("size", "spacing_mm", "window_hu")
 """Settings in which a maker's patches must agree with the patches of a task."""
+PATCHES_A_FILE = 64
+"""Patches that are made and kept together; a study that is stopped loses at most these."""
 Kind = TypeVar("Kind", bound=np.generic)
 HASH_DIGITS = 8
 """Digits of a model's hash that are added to its name if several models have that name."""
@@ -226,10 +230,60 @@ def kept_patches(file: Path, make: Callable[[], NDArray[Kind]]) -> NDArray[Kind]
         return np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         patches = make()
+    write_patches(file, patches)
+    return patches
+
+
+def write_patches(file: Path, patches: NDArray[Kind]) -> None:
+    """Write patches, or another array, to a file that `kept_patches` reads.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(file) as temporary, open(temporary, "wb") as stream:
         np.lib.format.write_array(stream, patches)
+
+
+def kept_in_parts(
+    file: Path | None, what: str, n: int, seed: int, make: Callable[[slice, int], NDArray[np.int16]]
+) -> NDArray[np.int16]:
+    """Make n patches part by part, HU [n, z, y, x], or read those of an earlier call; a stopped study resumes.
+
+    Each part is kept in a file of its own until the last one is made.
+
+    Args:
+        file: file of all patches; None to keep none.
+        what: title of the progress bar.
+        seed: seed of the first part; each further part has its own.
+        make: makes the patches of a part, given their numbers and a seed. It may return fewer.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    starts = range(0, n, PATCHES_A_FILE)
+    own = {start: derive(seed, "part", start) if start else seed for start in starts}
+
+    def of_part(start: int) -> NDArray[np.int16]:
+        return make(slice(start, min(start + PATCHES_A_FILE, n)), own[start])
+
+    def joined() -> NDArray[np.int16]:
+        found = []
+        for start in with_progress(starts, what, len(starts)):
+            part = partial(of_part, start)
+            found.append(part() if file is None else kept_patches(_part_file(file, start), part))
+        return np.concatenate(found)
+
+    if file is None:
+        return joined()
+    patches = kept_patches(file, joined)
+    for start in starts:
+        _part_file(file, start).unlink(missing_ok=True)
     return patches
+
+
+def _part_file(file: Path, start: int) -> Path:
+    return file.with_name(f"{file.stem}-from-{start}.npy")
 
 
 def key_of(patches: NDArray[np.int16]) -> str:
