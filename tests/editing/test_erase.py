@@ -84,9 +84,17 @@ def test_what_is_left_of_a_nodule_is_told(ill, chest):
         def fill(self, patch, edit):
             return Filled(patch.voxels.astype(np.float32), None, edit.nodule)
 
-    (first, second) = sx.erase(ill.ct, Idle(), labels=ill.mask).notes
-    assert first.startswith("nodule 01: not gone: its place is ")
-    assert second.startswith("nodule 02: not gone: its place is ")
+    left = sx.erase(ill.ct, Idle(), labels=ill.mask)
+    assert [note.partition(" its place is")[0] for note in left.notes if "not gone" in note] == [
+        "nodule 01: not gone:",
+        "nodule 02: not gone:",
+    ]
+    assert "nodules 01, 02: kept in the scan" in left.notes
+    assert np.array_equal(left.mask.voxels, ill.mask.voxels)  # without its mask, a visible nodule would be a negative
+    assert [nodule.extra["gone"] for nodule in left.nodules] == ["no", "no"]
+    assert not left.gone
+    by_place = sx.erase(ill.ct, Idle(), at_mm=ill.nodules[0].center_mm, diameter_mm=12)
+    assert [nodule.extra["gone"] for nodule in by_place.nodules] == ["no"]
     assert not sx.erase(ill.ct, Eraser(), labels=ill.mask).notes
 
     place = (-70.0, 0.0, 0.0)
@@ -95,6 +103,16 @@ def test_what_is_left_of_a_nodule_is_told(ill, chest):
     assert re.match(r"nodule 01: \d+% of what lies around the erased ball of 12 mm was dense too; ", note)
     assert note.endswith("request a larger diameter, or give the nodule's mask")
     assert not sx.erase(wide, Eraser(), at_mm=place, diameter_mm=30).notes
+
+
+def test_a_place_without_lung_around_it_is_refused_unless_it_is_forced(chest):
+    place = (0.0, 0.0, 0.0)  # between the lungs
+    with pytest.raises(
+        InputError, match="with hardly any lung around it; expected the middle of a nodule in the lungs"
+    ):
+        sx.erase(chest, Eraser(), at_mm=place, diameter_mm=8)
+    notes = sx.erase(chest, Eraser(), at_mm=place, diameter_mm=8, force=True).notes
+    assert any("with hardly any lung around it" in note for note in notes)
 
 
 def test_an_erased_scan_is_written_without_a_mask_and_is_no_scan_without_nodules(ill, tmp_path):
@@ -250,7 +268,7 @@ class Narrow(Eraser):
 def test_some_labels_of_a_mask_or_rows_of_a_table_are_taken_out_and_the_others_stay(ill, tmp_path):
     narrow, wide = sorted((1, 2), key=lambda label: ill.nodules[label - 1].attributes.diameter_mm)
     refusal = f"^nodule {wide:02d}, diameter: found .* mm; expected at most 14 mm with narrow"
-    with pytest.raises(InputError, match=f"{refusal}; or leave it out: --labels {narrow}$"):
+    with pytest.raises(InputError, match=f"{refusal}; or erase the others: --labels {narrow}$"):
         sx.erase(ill.ct, Narrow(), labels=ill.mask)
     with pytest.raises(InputError, match=r"expected at most 14 mm with narrow$"):
         sx.erase(ill.ct, Narrow(), labels=ill.mask, only_labels=[wide])

@@ -16,7 +16,7 @@ from synthorax.api.edit_requests import LungFinderName, finder_of, read_scan_giv
 from synthorax.api.editing import erase, inject, write_one
 from synthorax.api.known_nodules import known_nodules
 from synthorax.editing.edited import Edited
-from synthorax.editing.erase import gone_between, notes_of_cuts, notes_of_staying, staying
+from synthorax.editing.erase import gone_between, left_of, notes_of_cuts, notes_of_staying
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU, orient
 from synthorax.io.scans import Scan
@@ -197,7 +197,8 @@ class EditSession:
         if label is not None:
             made = replace(made, about={**made.about, "labels": label})
         changed = made.region.voxels
-        left = staying(self.labels, changed, [] if label is None else [self.labels[label - 1]])
+        owns = [None] * len(made.nodules) if label is None else [self.labels[label - 1]]
+        left = left_of(self.labels, made, owns)
         made = made.noting([*notes_of_cuts(left, changed), *self._known.notes_of_erasure(made)])
         made = replace(made, gone=gone_between(self.labels, left))
         nodules = tuple(nodule for nodule in self.nodules if left[nodule.label - 1].voxels)

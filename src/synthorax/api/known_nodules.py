@@ -89,7 +89,7 @@ class KnownNodules:
     def notes_of_erasure(self, edited: Edited, planned: Sequence[Ball] = ()) -> tuple[str, ...]:
         """Return a note on the nodules that stay in the scan and of which the result of an erasure has no mask, if any.
 
-        A nodule without a mask is erased if its centre lies in an erased ball.
+        A nodule without a mask is erased if its centre lies in an erased ball whose nodule is gone.
 
         Args:
             edited: the result.
@@ -97,7 +97,9 @@ class KnownNodules:
         """
         import numpy as np
 
-        erased = [ball_of(nodule) for nodule in edited.nodules]
+        from synthorax.editing.erase import is_gone
+
+        erased = [ball_of(nodule) for nodule in edited.nodules if is_gone(nodule)]
 
         def stays(at: Sequence[float]) -> bool:
             return all(2 * dist(at, ball.center_mm) > ball.diameter_mm for ball in erased) and not marked(at)

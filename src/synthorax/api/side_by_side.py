@@ -236,7 +236,10 @@ def _below(kind: EditKind, panels: Sequence[Slice]) -> str:
     """Return the lines below the slices of nodules that were injected or erased."""
     lines = []
     if kind == "inject":
-        lines += ["Line: mask of the nodule.", "Texture and malignancy are requested, not measured."]
+        lines += [
+            "Line: mask of the nodule.",
+            "Ratings are those requested or, if none, of the outline's reader; none is measured.",
+        ]
     if any(panel.others is not None and panel.others.any() for panel in panels):
         lines.append("Dots: other nodules of the mask.")
     return "\n".join(lines)
@@ -252,9 +255,12 @@ def _caption(kind: EditKind, nodule: Nodule, name: str) -> str:
     """
     from textwrap import wrap
 
+    from synthorax.editing.erase import is_gone
+
     method, diameter_mm = name or nodule.extra.get("method", ""), nodule.attributes.diameter_mm or 0.0
     if kind == "erase":
         lines = [f"erased by {method}", f"a nodule of {diameter_mm:.1f} mm"]
+        lines += ["still visible"] * (not is_gone(nodule))
     else:
         asked = nodule.extra.get("wanted_diameter_mm", "")
         asked = f", {float(asked):.3g} mm requested" if asked else ""

@@ -60,7 +60,7 @@ def erase(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
-    """Remove nodules from a chest CT. Writes the scan (NIfTI or DICOM, as it was), edit region and manifest.
+    """Remove nodules from a chest CT. Writes the scan (NIfTI or DICOM, as it was), edit region, picture, manifest.
 
     Mask and nodules.csv are those of the nodules that stay, if any are known.
 
@@ -88,7 +88,7 @@ def erase(
         CSV file with one row for each nodule to remove: center_x_mm, center_y_mm, center_z_mm, diameter_mm, and in a
         folder of scans also image, the path below the folder.
     labels
-        Labels of the nodules to remove from those of the mask, or numbers of the rows of --plan, from 1, as in 2,3. By
+        Which nodules to remove, as in 2,3: their labels in the mask, or the numbers of their rows in --plan, from 1. By
         default all are removed.
     series
         UID of a DICOM series, or the end of it, if the folder has several.
@@ -145,7 +145,11 @@ def erase(
     if json:
         print(dumps([nodule.row() for nodule in made.nodules]))
     else:
+        from synthorax.editing.erase import is_gone
+
+        gone = sum(map(is_gone, made.nodules))
+        visible = f", {len(made.nodules) - gone} still visible" if gone < len(made.nodules) else ""
         left = sum(own.voxels > 0 for own in made.regions)
         kept = f", mask and table of {quantity(left, 'nodule')} that stay{'s' * (left == 1)}" if left else ""
-        say(f"{out}: {quantity(len(made.nodules), 'nodule')} removed; scan, region, picture and manifest{kept}")
+        say(f"{out}: {quantity(gone, 'nodule')} removed{visible}; scan, region, picture and manifest{kept}")
     return 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from synthorax.annotations.nodule_table import NODULE_TABLE, under
+from synthorax.editing.erase import is_gone
 from synthorax.errors import InputError, resumable
 from synthorax.io.atomic import (
     MARK,
@@ -26,6 +27,7 @@ from synthorax.io.mappings import read_mapping
 from synthorax.io.requests import differing_options
 from synthorax.io.tables import even_rows, read_table, write_table
 from synthorax.lineage import Lineage, joined_lineages
+from synthorax.nodule import Nodule
 from synthorax.provenance import MANIFEST, SYNTHETIC_MARK, write_manifest
 
 CASES_REQUEST = "request.json"
@@ -168,7 +170,7 @@ def collected(
         kept = ("seed", "patient_id", "source", "files", "nodules", "erased", "region_voxels")
         entries.append({"case": case_id, **{name: content[name] for name in kept if name in content}})
         is_erasure |= "erased" in content
-        erased += len(content.get("erased", ()))
+        erased += sum(is_gone(Nodule.from_row(row)) for row in content.get("erased", ()))
         table = out / case_id / NODULE_TABLE
         own = read_table(table) if table.is_file() else []
         rows += [under(case_id, row) for row in own]

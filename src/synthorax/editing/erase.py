@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import dist, inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from synthorax.annotations.masked import SAME_NODULE
 from synthorax.editing.edited import Edited, by_nodule
 from synthorax.editing.inject import naming_row
 from synthorax.editing.plan import ball_around
-from synthorax.editing.visibility import DENSER_HU, above_lung_hu, dense_around, may_hold_nodule
+from synthorax.editing.visibility import DENSER_HU, above_lung_hu, dense_around, lung_share_around, may_hold_nodule
 from synthorax.editing.window import cut
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Method, fill
@@ -24,12 +25,16 @@ from synthorax.volume import Volume
 
 STILL_THERE = 0.25
 """Share of a nodule's density above the lung from which on it is not gone."""
+LEAST_LUNG_SHARE = 0.05
+"""Least share of lung within `visibility.LUNG_WITHIN_MM` of a nodule; around LUNA16's nodules it is 0.12 or more."""
 ENCLOSED = 0.6
 """Share of dense tissue around an erased ball beyond which the nodule may be wider than the ball; the wall of the lung
 covers at most half of the ball."""
 
 GONE = 0.5
 """Share of a nodule's voxels beyond which it is gone, if they lie in the edit region of an erasure."""
+NOT_GONE = {"gone": "no"}
+"""What `Nodule.extra` says of an erased nodule that is still visible."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +102,11 @@ def erase_nodules(
         notes += [(note, name) for note in filled.notes]
         if edit.mask is not None and (edit.mask & ~window.region).any():
             notes.append(("some of its voxels lie outside the region that the method changes", name))
-        notes += [(note, name) for note in _remains(ct, made, one)]
         extra = {"method": method.name}
+        if remains := _remains(ct, made, one):
+            extra |= NOT_GONE
+            notes.append((remains, name))
+        notes += [(wider, name)] if (wider := _wider(ct, one)) else []
         nodules.append(Nodule(name, one.place.center_mm, edit.nodule, extra=extra, label=one.label))
     return Edited(
         ct=made,
@@ -111,19 +119,50 @@ def erase_nodules(
     )
 
 
-def with_staying(made: Edited, labels: Volume, erased: Sequence[Region]) -> Edited:
+def is_gone(nodule: Nodule) -> bool:
+    """Return whether an erased nodule (`Edited.nodules`) is no longer visible."""
+    return nodule.extra.get("gone") != NOT_GONE["gone"]
+
+
+def with_staying(made: Edited, labels: Volume, unwanted: Sequence[Unwanted]) -> Edited:
     """Return the result of an erasure with the masks of the nodules that stay, and notes on them.
+
+    A nodule that was erased and is still visible stays: without its mask it would count as lung without a nodule.
 
     Args:
         made: the result.
         labels: mask of the nodules that were in the scan, on the grid of the result; they keep their labels.
-        erased: masks of the erased nodules, as far as they are known.
+        unwanted: the nodules that were to be erased, in the order of `made.nodules`.
     """
     before = regions_of(labels.voxels)
-    after = staying(before, made.region.voxels, erased)
+    after = left_of(before, made, [one.own for one in unwanted])
     mask = replace(made.mask, voxels=paint_labels(after, made.ct.shape).astype(np.uint8))
     notes = [*notes_of_staying(after), *notes_of_cuts(after, made.region.voxels)]
     return replace(made, mask=mask, regions=after, gone=gone_between(before, after)).noting(notes)
+
+
+def left_of(nodules: Sequence[Region], made: Edited, owns: Sequence[Region | None]) -> tuple[Region, ...]:
+    """Return the masks of a scan's nodules after an erasure, empty for each nodule that is gone.
+
+    Args:
+        nodules: their masks before.
+        made: the result.
+        owns: mask of each nodule that was to be erased, in the order of `made.nodules`; None if it is not known.
+    """
+    pairs = [*zip(owns, made.nodules, strict=True)]
+    erased = [own for own, nodule in pairs if own is not None and is_gone(nodule)]
+    visible = [(own, nodule) for own, nodule in pairs if not is_gone(nodule)]
+
+    def is_of(mask: Region, own: Region | None, nodule: Nodule) -> bool:
+        if own is not None:
+            return mask.likeness(own) > SAME_NODULE
+        away_mm = dist(ball_around(mask, made.mask).center_mm, nodule.center_mm) if mask.voxels else inf
+        return 2 * away_mm <= (nodule.attributes.diameter_mm or 0.0)
+
+    after = staying(nodules, made.region.voxels, erased)
+    return tuple(
+        mask if any(is_of(mask, *each) for each in visible) else left for mask, left in zip(nodules, after, strict=True)
+    )
 
 
 def gone_between(before: Sequence[Region], after: Sequence[Region]) -> tuple[str, ...]:
@@ -142,10 +181,10 @@ def staying(nodules: Sequence[Region], changed: NDArray[np.bool_], erased: Seque
     """
     nothing = Region((0, 0, 0), np.zeros((0, 0, 0), bool))
 
-    def is_gone(own: Region) -> bool:
+    def is_erased(own: Region) -> bool:
         return _within(own, changed) > GONE * own.voxels or any(own.likeness(one) > SAME_NODULE for one in erased)
 
-    return tuple(nothing if is_gone(own) else own for own in nodules)
+    return tuple(nothing if is_erased(own) else own for own in nodules)
 
 
 def notes_of_staying(nodules: Sequence[Region]) -> list[str]:
@@ -175,34 +214,44 @@ def _within(own: Region, changed: NDArray[np.bool_]) -> int:
     return int(np.count_nonzero(own.mask & changed[own.box]))
 
 
-def _remains(before: Volume, after: Volume, one: Unwanted) -> list[str]:
-    """Return notes if an erased nodule is not gone, or was wider than the erased ball."""
-    place, notes = one.place, []
+def _remains(before: Volume, after: Volume, one: Unwanted) -> str:
+    """Return a note if an erased nodule is not gone, or an empty text."""
+    place = one.place
     was, left = (above_lung_hu(ct, place.center_mm, place.diameter_mm, one.own) for ct in (before, after))
-    if left > max(DENSER_HU, was * STILL_THERE):
-        notes.append(
-            f"not gone: its place is {left:.0f} HU denser than the lung around it, {was:.0f} HU before; request "
-            "another seed, another method or a larger diameter"
-        )
-    if one.own is None and (share := dense_around(before, place.center_mm, place.diameter_mm)) > ENCLOSED:
-        notes.append(
-            f"{share:.0%} of what lies around the erased ball of {place.diameter_mm:.3g} mm was dense too; if that is "
-            "of the nodule, request a larger diameter, or give the nodule's mask"
-        )
-    return notes
+    if left <= max(DENSER_HU, was * STILL_THERE):
+        return ""
+    return (
+        f"not gone: its place is {left:.0f} HU denser than the lung around it, {was:.0f} HU before; request "
+        "another seed, another method or a larger diameter"
+    )
+
+
+def _wider(before: Volume, one: Unwanted) -> str:
+    """Return a note if a nodule may be wider than the erased ball, or an empty text."""
+    place = one.place
+    if one.own is not None or (share := dense_around(before, place.center_mm, place.diameter_mm)) <= ENCLOSED:
+        return ""
+    return (
+        f"{share:.0%} of what lies around the erased ball of {place.diameter_mm:.3g} mm was dense too; if that is "
+        "of the nodule, request a larger diameter, or give the nodule's mask"
+    )
 
 
 def _doubt(ct: Volume, place: Ball, force: bool) -> str:
     """Return a note if no nodule is visible at a place, or an empty text.
 
     Raises:
-        InputError: the place lies outside the scan, or no nodule is visible there and `force` is false.
+        InputError: the place lies outside the scan, or no nodule is visible there or no lung is near and `force` is
+            false.
     """
     check_in_scan(ct, place.center_mm)
-    if may_hold_nodule(ct, place.center_mm, place.diameter_mm):
+    where, expected = place_text(place.center_mm), "the middle of a nodule"
+    if lung_share_around(ct, place.center_mm, place.diameter_mm) < LEAST_LUNG_SHARE:
+        found, expected = f"({where}) mm, with hardly any lung around it", "the middle of a nodule in the lungs"
+    elif may_hold_nodule(ct, place.center_mm, place.diameter_mm):
         return ""
-    where = place_text(place.center_mm)
-    found = f"({where}) mm, where nothing of {place.diameter_mm:.3g} mm is denser than the lung around it"
+    else:
+        found = f"({where}) mm, where nothing of {place.diameter_mm:.3g} mm is denser than the lung around it"
     if not force:
-        raise InputError("place", found, "the middle of a nodule; or --force")
+        raise InputError("place", found, f"{expected}; or --force")
     return f"erased at {found}"

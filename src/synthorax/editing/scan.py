@@ -127,7 +127,7 @@ def erase_scan(
         made = erase_nodules(upright, unwanted, method, seed_in_scan(seed, upright), force=force)
         if present is None:
             return made
-        return with_staying(made, orient(present, "LPS"), [one.own for one in unwanted if one.own is not None])
+        return with_staying(made, orient(present, "LPS"), unwanted)
 
     return edited_upright(scan, edit)
 
@@ -170,7 +170,7 @@ def _check_reach(unwanted: Sequence[Unwanted], method: Method, *, can_choose: bo
         return
     if not fitting or not all(fitting):
         raise refused
-    how = "leave it out" if can_choose else "erase the others of this scan alone"
+    how = "erase the others" if can_choose else "erase the others of this scan alone"
     subject, found, expected = refused.args
     raise InputError(subject, found, f"{expected}; or {how}: --labels {_listed(fitting)}") from refused
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from synthorax.anatomy.lungs import Lungs
 from synthorax.geometry import crop
@@ -22,6 +23,10 @@ DENSER_HU = 100.0
 """A place whose middle is denser than the lung around it by this, in HU, may have a nodule, even one on a wall."""
 SOLID_ABOVE_HU = 400.0
 """Tissue that is denser than the lung around it by this is taken for a solid nodule, a vessel or the wall."""
+LUNG_WITHIN_MM = 10.0
+"""Distance in mm from a nodule within which there is lung: a nodule on the wall has it on one side."""
+LUNG_HU = (-980.0, -600.0)
+"""Range of HU, averaged over 2 mm, of aerated lung, without the air around the patient."""
 SURELY = 1.5
 """A nodule that would be visible with a noise of this many times the standard deviation of the HU around it is visible;
 the noise is then not measured."""
@@ -108,6 +113,23 @@ def dense_around(ct: Volume, center_mm: Sequence[float], diameter_mm: float) -> 
     shell = (away > diameter_mm / 2) & (away <= diameter_mm / 2 + max(LEAST_SHELL_MM, *ct.spacing_mm))
     dense = near.voxels > lung_hu_of(near.voxels) + SOLID_ABOVE_HU
     return float(dense[shell].mean()) if shell.any() else 0.0
+
+
+def lung_share_around(ct: Volume, center_mm: Sequence[float], diameter_mm: float) -> float:
+    """Return the share of a ball and of the `LUNG_WITHIN_MM` around it that has the density of aerated lung, 0 to 1.
+
+    Args:
+        ct: HU.
+        center_mm: middle of the ball (x, y, z), LPS.
+        diameter_mm: its diameter.
+    """
+    near, low = _around(ct, ct.to_voxel(center_mm), diameter_mm / 2 + LUNG_WITHIN_MM)
+    z, y, x = near.shape
+    away = PatchSpec((z, y, x), ct.spacing_mm).distances_mm(ct.to_voxel(center_mm) - low)
+    smooth = uniform_filter(near.voxels.astype(np.float32), [max(round(2 / s), 1) for s in ct.spacing_mm])
+    lowest, highest = LUNG_HU
+    lung = (smooth > lowest) & (smooth < highest)
+    return float(lung[away <= diameter_mm / 2 + LUNG_WITHIN_MM].mean())
 
 
 def _near(ct: Volume, center_mm: Sequence[float], diameter_mm: float) -> tuple[Volume, list[int], NDArray[np.float64]]:
