@@ -168,7 +168,7 @@ def kind_in_words(attributes: NoduleAttributes) -> str:
     >>> kind_in_words(NoduleAttributes(texture=5, malignancy=3.67))
     'solid, malignancy 3.7 of 5'
     >>> kind_in_words(NoduleAttributes(texture=5, calcification=3))
-    'solid, calcification solid'
+    'solid, solid calcification'
     """
     texture, malignancy = attributes.texture, attributes.malignancy
     parts = [] if texture is None else [rating_word("texture", texture)]
@@ -176,7 +176,7 @@ def kind_in_words(attributes: NoduleAttributes) -> str:
         attributes.calcification is not None
         and (kind := rating_word("calcification", attributes.calcification)) != "none"
     ):
-        parts.append(f"calcification {kind}")
+        parts.append(f"{kind} calcification")
     if malignancy is not None:
         parts.append(f"malignancy {malignancy:.2g} of {MOST_RATING['malignancy']}")
     return ", ".join(parts)

@@ -249,7 +249,7 @@ BAD = [
     (INJECT + "--at 0,0,0 --diameter 8", "in the lungs"),
     (INJECT + "--at -150,0,0 --diameter 8", "in the lungs"),
     (INJECT + "--at -70,0,0 --at -72,0,0 --diameter 8", "nodule"),
-    (INJECT + "--voxel 900,0,0 --diameter 8", "in the scan"),
+    (INJECT + "--voxel 900,0,0 --diameter 8", "--voxel: found 900,0,0"),
     (INJECT + IN_LUNG + "--texture wool", "--texture"),
     (INJECT + IN_LUNG + "--texture 6", "--texture"),
     (INJECT + IN_LUNG + "--calcification chalk", "--calcification"),

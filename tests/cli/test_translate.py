@@ -188,7 +188,7 @@ def test_a_case_that_cannot_be_made_is_named_and_left_out_as_in_other_folders(pa
     (made.path / STORE_REQUEST).write_text("{}")
     assert main(["translate", str(made.path), "--with", str(painter), "--out", str(tmp_path / "out")]) == 0
     said = capfd.readouterr()
-    assert "1 volume, 1 nodule added; 1 volume failed" in said.out
+    assert "1 volume with 1 added nodule; 1 volume failed" in said.out
     assert "small-0: left out: small-0: found a label map of 8 x 8 x 8 voxels" in said.err
     assert [case["case"] for case in read(tmp_path / "out")] == ["large-0"]
 

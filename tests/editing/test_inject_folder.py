@@ -161,7 +161,7 @@ def test_a_scan_that_cannot_be_read_is_named_and_left_out_and_it_is_an_error_if_
     assert main(command) == 0
     said = capsys.readouterr()
     assert "broken" in said.err
-    assert f"{out}: 1 scan, 1 nodule added; 1 scan failed" in said.out
+    assert f"{out}: 1 scan with 1 added nodule; 1 scan failed" in said.out
     manifest = json.loads((out / "manifest.json").read_text())
     assert [case["case"] for case in manifest["failed"]] == ["broken"]
     (scans / "ann" / "ct.nii.gz").unlink()

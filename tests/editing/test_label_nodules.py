@@ -113,7 +113,7 @@ def test_in_a_patch_all_that_is_lung_is_a_place_and_vessels_are_kept_clear_of():
 
 def test_a_nodule_for_which_no_place_is_left_is_refused_with_how_many_had_one():
     patch = Volume(np.full((30, 30, 30), TissueClass.OTHER, np.uint8), (1.0, 1.0, 1.0))
-    with pytest.raises(InputError, match=r"found 16 mm; .*; 1 of the 9 nodules were placed before"):
+    with pytest.raises(InputError, match=r"no room for another one of 16 mm.*; 1 of the 9 nodules were placed before"):
         put_nodules(patch, wanted(9, 16.0), OVAL, 0)
 
 

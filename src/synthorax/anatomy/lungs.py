@@ -142,7 +142,9 @@ def find_lungs(ct: Volume) -> Lungs:
         lungs &= body & ~airways
     if not lungs.any():
         raise InputError(
-            "scan", f"no lung of {sizes.least_lung_ml:.3g} ml or more", "a chest CT in HU with the chest wall"
+            "scan",
+            "no lung",
+            "a chest CT in HU with the chest wall; in a crop give places by --at or --voxel, with --force",
         )
     return Lungs(small, *(replace(small, voxels=mask) for mask in (lungs, airways, body)))
 

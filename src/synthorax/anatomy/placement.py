@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from math import isfinite
+from math import floor, isfinite
 from typing import Literal
 
 import numpy as np
@@ -140,11 +140,15 @@ class Placement:
         elif site == "vessel":
             touched, clearance = self._to_vessel, replace(clearance, vessel_mm=None)
         room = self._room(clearance)
-        allowed = room >= radius
+        suitable = np.ones(room.shape, bool)
         if site != "lung":
             near, far = np.multiply(ATTACHED_RADII, radius)
-            allowed &= (touched >= near) & (touched <= max(far, 1.1 * self._half))
+            suitable = (touched >= near) & (touched <= max(far, 1.1 * self._half))
+        allowed = suitable & (room >= radius)
         if not allowed.any():
+            if self.taken and (suitable & (self._room(replace(clearance, nodule_mm=None)) >= radius)).any():
+                found = f"no room for another one of {diameter_mm:g} mm, {clearance}; the scan has {len(self.taken)}"
+                raise InputError("nodules", found, "fewer or smaller nodules, or a smaller distance between them")
             if site == "lung" and room.max() <= 0:
                 found = (
                     f"no place with room for a nodule of {diameter_mm:g} mm, {clearance}, in the {self.lung_ml:.3g} ml"
@@ -171,7 +175,10 @@ class Placement:
         """
         where = _text(place.center_mm)
         if not self.is_in_lungs(place.center_mm):
-            return InputError("place", where, "one in the lungs")
+            x, y, z = place.center_mm
+            turned = (0.0 - x, 0.0 - y, z)
+            hint = f"; {_text(turned)} is: places are LPS, those of 3D Slicer are RAS"
+            return InputError("place", where, "one in the lungs" + hint * self.is_in_lungs(turned))
         for other in self.taken:
             if place.gap_mm(other) < 0:
                 expected = f"one that does not overlap the nodule of {other.diameter_mm:.3g} mm at "
@@ -240,8 +247,7 @@ def _to_ends(lung: NDArray[np.bool_], box: Box, spacing_mm: Sequence[float]) -> 
 def _reason(site: Site, room: NDArray[np.float32], clearance: Clearance, to_end: NDArray[np.float64]) -> str:
     if site != "lung":
         return f"a diameter that fits at the {site}, {clearance}"
-    widest = 2 * float(room.max())
-    deepest = 2 * float(to_end.max())
+    widest, deepest = (floor(20 * float(most.max())) / 10 for most in (room, to_end))  # in tenths, not rounded up
     if widest >= 0.99 * deepest:
         return f"at most {deepest:.1f} mm: the ends of the scan would cut off a wider nodule"
     return f"at most {widest:.1f} mm, the widest nodule that fits into the lungs, {clearance}"

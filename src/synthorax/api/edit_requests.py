@@ -241,7 +241,8 @@ def read_scan_given(scan: str | Path | Scan | Volume, series: str | None, force:
     from synthorax.volume import Volume
 
     if isinstance(scan, str | Path):
-        return read_scan(Path(scan), series, any_values=force, as_stored=True)
+        read = read_scan(Path(scan), series, any_values=force, as_stored=True)
+        return replace(read, notes=(*read.notes, *images_beside_slices(Path(scan))))
     if not isinstance(scan, Volume):
         return scan
     try:
@@ -251,6 +252,24 @@ def read_scan_given(scan: str | Path | Scan | Volume, series: str | None, force:
         if not force:
             raise
         return Scan(scan, notes=(str(doubt),))
+
+
+def images_beside_slices(folder: Path) -> tuple[str, ...]:
+    """Return a note on images in a folder of DICOM slices that are no masks by their names or by a table, if any."""
+    from synthorax.annotations.nodule_table import NODULE_TABLE
+    from synthorax.datasets.discovery import MASK_WORDS
+    from synthorax.io.images import image_stem, is_image
+
+    if not folder.is_dir():
+        return ()
+    table = folder / NODULE_TABLE
+    listed = table.read_text(errors="replace") if table.is_file() else ""
+    images = [file for file in sorted(folder.iterdir()) if is_image(file)]
+    names = [one.name for one in images if not MASK_WORDS.search(image_stem(one)) and one.name not in listed]
+    if not names:
+        return ()
+    which, it = (f"{len(names)} images, such as {names[0]},", "them") if len(names) > 1 else (names[0], "it")
+    return (f"{which} beside the DICOM slices left out; to edit {it} too, move {it} to another folder",)
 
 
 def as_patients(scan: Scan, patient: str, keep_identity: bool) -> Scan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from pydantic import create_model
 
-from synthorax.api.edit_requests import recorded_options
+from synthorax.api.edit_requests import images_beside_slices, recorded_options
 from synthorax.cli.attributes import asks_help
 from synthorax.cli.flags import value_of, with_options
 from synthorax.cli.options import FOLDER_FLAGS, NODULE_FLAGS, parse_places
@@ -167,9 +167,24 @@ def scan_to_edit(
     sources = [Path(path) for path in (scan, *beside) if isinstance(path, str | Path)]
     with claiming(out, overwrite=overwrite, sources=sources):
         read = read_scan(scan, series, any_values=force, as_stored=True)
-        if read.dicom is not None and read.dicom.left_out:
-            warn(f"left out {listed(read.dicom.left_out)}")
+        if read.dicom is not None:
+            if read.dicom.left_out:
+                warn(f"left out {listed(read.dicom.left_out)}")
+            read = replace(read, notes=(*read.notes, *images_beside_slices(scan)))
+        for index in indices:
+            _check_voxel(index, read.ct.shape)
         yield read, points + [read.ct.to_world(index[::-1]).tolist() for index in indices]
+
+
+def _check_voxel(index: Sequence[float], shape: Sequence[int]) -> None:
+    """Refuse a place I,J,K outside a scan of a shape (z, y, x); the error says if K,J,I would be inside."""
+    sizes = shape[::-1]
+    if all(-0.5 <= i <= n - 0.5 for i, n in zip(index, sizes, strict=True)):
+        return
+    expected = f"I,J,K below {','.join(map(str, sizes))}, counted from 0 along the image's axes x, y, z"
+    if all(-0.5 <= i <= n - 0.5 for i, n in zip(index, shape, strict=True)):
+        expected += "; your numbers fit in the order K,J,I"
+    raise InputError("--voxel", ",".join(f"{i:g}" for i in index), expected)
 
 
 def refuse_given(options: Mapping[str, object], where: str, expected: str) -> None:
@@ -203,7 +218,7 @@ def tell_folder(made: EditedFolder, json: bool, what: str = "scan", done: str = 
         print(dumps(read_mapping(made.out / MANIFEST), indent=1))
     else:
         failed = f"; {quantity(len(made.failed), what)} failed, see the warnings" if made.failed else ""
-        new = quantity(made.nodules - made.earlier, "nodule")
-        before = f", {made.earlier} that the scans had before" if made.earlier else ""
-        say(f"{made.out}: {quantity(len(made.cases), what)}, {new} {done}{before}{failed}")
+        new = quantity(made.nodules - made.earlier, f"{done} nodule")
+        before = f", and {made.earlier} that the scans had before" if made.earlier else ""
+        say(f"{made.out}: {quantity(len(made.cases), what)} with {new}{before}{failed}")
     return 0

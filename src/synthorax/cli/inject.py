@@ -48,7 +48,7 @@ from synthorax.errors import MISSING_ARGUMENT, InputError
 from synthorax.hub import loading_once
 from synthorax.makers import Method, Options
 from synthorax.nodule import NoduleAttributes, kind_in_words
-from synthorax.screen import say, warn
+from synthorax.screen import quantity, say, warn
 
 RENDER = "render"
 """The method if none is named."""
@@ -203,11 +203,13 @@ def inject(
             unseen = ", not visible" if nodule.extra.get("visible") == "no" else ""
             say(f"nodule {nodule.nodule_id}{by}: {wide}{kind and ', '}{kind}{unseen}")
     each = (
-        "for each method scan, mask, region and manifest; a picture"
+        "for each method scan, mask, region and manifest; nodules.csv and a picture"
         if len(edited) > 1
-        else "scan, mask, region, picture and manifest"
+        else "scan, mask, region, nodules.csv, picture and manifest"
     )
-    say(f"{out}: {each}")
+    known = max(sum(own.voxels > 0 for own in made.regions) - len(made.nodules) for made in edited.values())
+    before = f"; {quantity(known, 'nodule')} of the scan before" if known else ""
+    say(f"{out}: {each}{before}")
     return 0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +14,7 @@ from synthorax.anatomy.lungs import Lungs
 from synthorax.anatomy.placement import Ball
 from synthorax.editing.edited import Edited, by_nodule
 from synthorax.editing.visibility import contrast
-from synthorax.editing.window import Window, cut
+from synthorax.editing.window import HALF_FEATHER_MM, Window, cut
 from synthorax.errors import InputError
 from synthorax.lineage import joined_lineages
 from synthorax.makers import Edit, Method, fill
@@ -32,6 +33,10 @@ MISSED = 0.15
 FAINT_HU = 80.0
 """A nodule that differs from its surroundings by less than this is not seen in a lung window, even where there is no
 noise. Of 282 outlined nodules of LUNA16 in held-out patients four differ by less, two of them beside denser tissue."""
+MASS_FROM_MM = 30.0
+"""Diameter in mm above which radiologists call a lesion of the lung a mass, not a nodule."""
+LARGE_PIECE = 0.1
+"""Report a mask in pieces if the second largest one has at least this share of the voxels of the largest."""
 ENOUGH_ROOM = 0.9
 """If less than this share of a ball of the requested diameter may be labelled, that is why a nodule is too small."""
 
@@ -137,7 +142,9 @@ def inject_nodules(
         seen = contrast(made, own, wanted_mm, lungs, others)
         altered = float(np.abs(voxels[tuple(where.T)].astype(np.float64) - ct.voxels[tuple(where.T)]).mean())
         hidden = _why_hidden(seen, altered, bool(by.lineage.model_sha256))
-        notes += _diameter_notes(f"nodule {label:02d}", diameter, wanted_mm, window, by.name)
+        region_mm = by.reach_mm(edit)[1]
+        notes += _shape_notes(f"nodule {label:02d}", mask, wanted_mm)
+        notes += _diameter_notes(f"nodule {label:02d}", diameter, wanted_mm, window, region_mm, by.name)
         notes += [f"nodule {label:02d}: not visible: {hidden}"] if hidden else []
         method_notes += [(note, f"{label:02d}") for note in filled.notes]
         outlines.append(filled.outline)
@@ -180,26 +187,63 @@ def _outline_for(method: Method, outline: NDArray[np.bool_]) -> NDArray[np.bool_
     return outline
 
 
-def _diameter_notes(name: str, diameter_mm: float, wanted_mm: float, window: Window, method: str) -> list[str]:
+def _shape_notes(name: str, mask: NDArray[np.bool_], wanted_mm: float) -> list[str]:
+    """Return notes on a nodule that is wider than one, and on a mask in pieces.
+
+    Args:
+        name: the nodule, as the note calls it.
+        mask: its mask [z, y, x].
+        wanted_mm: its requested diameter.
+    """
+    notes = []
+    if wanted_mm > MASS_FROM_MM:
+        notes.append(f"{name}: wider than {MASS_FROM_MM:g} mm, from which on radiologists call it a mass")
+    sizes = np.sort(cc3d.statistics(cc3d.connected_components(mask))["voxel_counts"][1:])
+    if len(sizes) > 1 and sizes[-2] >= LARGE_PIECE * sizes[-1]:
+        notes.append(
+            f"{name}: its mask is in {len(sizes)} pieces; request another place or seed, or a smaller diameter"
+        )
+    return notes
+
+
+def _diameter_notes(
+    name: str, diameter_mm: float, wanted_mm: float, window: Window, region_mm: float, method: str
+) -> list[str]:
     """Return a note on a diameter that differs from the request, with its cause.
 
     Args:
         name: the nodule, as the note calls it.
         diameter_mm, wanted_mm: its diameter, and the requested one.
         window: the window around the place.
+        region_mm: radius of the ball that the method may change.
         method: name of the method that made the nodule.
     """
     missed_mm, spacing_mm = abs(diameter_mm - wanted_mm), window.patch.spacing_mm
     if missed_mm <= MISSED * wanted_mm:
         return []
     share = window.room(wanted_mm)
-    if diameter_mm < wanted_mm and share < ENOUGH_ROOM:
+    if diameter_mm < wanted_mm and region_mm < wanted_mm / 2 + HALF_FEATHER_MM:
+        least = f"{wanted_mm / 2 + HALF_FEATHER_MM:g} mm are needed (the second value of its reach_mm)"
+        cause = f"{method} changes only a ball with a radius of {region_mm:g} mm, of which {least}"
+    elif diameter_mm < wanted_mm and share < ENOUGH_ROOM:
         cause = f"only {share:.0%} of a ball of {wanted_mm:g} mm at this place is lung; request another place"
-    elif missed_mm <= max(spacing_mm):
+    elif missed_mm <= _missed_by_voxels_mm(diameter_mm, wanted_mm, spacing_mm):
         cause = f"voxels are {' x '.join(f'{s:.3g}' for s in spacing_mm)} mm (z, y, x)"
     else:
         cause = f"{method} made it this wide; request another seed or diameter"
     return [f"{name}: requested {wanted_mm:g} mm; made {diameter_mm:.1f} mm: {cause}"]
+
+
+def _missed_by_voxels_mm(diameter_mm: float, wanted_mm: float, spacing_mm: Sequence[float]) -> float:
+    """Return the most by which voxels change the width of a ball: a pixel, and if it is narrower, half a slice more.
+
+    Args:
+        diameter_mm, wanted_mm: diameter of the mask, and the requested one.
+        spacing_mm: voxel size (z, y, x).
+    """
+    halved = (wanted_mm / 2) ** 2 - (spacing_mm[0] / 2) ** 2  # of the circle half a slice from the middle
+    lost_mm = wanted_mm - 2 * max(halved, 0.0) ** 0.5 if diameter_mm < wanted_mm else 0.0
+    return max(spacing_mm[1:]) + lost_mm
 
 
 def _why_hidden(seen: Contrast, altered_hu: float, trained: bool) -> str:
@@ -213,12 +257,15 @@ def _why_hidden(seen: Contrast, altered_hu: float, trained: bool) -> str:
     if min(seen.hu, altered_hu) > max(seen.least_hu, FAINT_HU):
         return ""
     if not seen.visible:
-        below = f"below {seen.least_hu:.1f} HU the noise of the scan hides it"
-        why = f"it differs from the tissue around it by {seen.hu:.1f} HU only; {below}"
+        below = f"the noise of the scan hides what is less than {seen.least_hu:.1f} HU denser"
+        than = f"{seen.hu:.1f} HU denser" if seen.hu >= 0 else f"{-seen.hu:.1f} HU darker"
+        why = f"it is {than} than the tissue around it; {below}"
     elif altered_hu <= max(seen.least_hu, FAINT_HU):
         tissue = "because the tissue at its place is about as dense as the nodule"
         why = f"it changes the scan by {altered_hu:.1f} HU only, {tissue}"
     else:
-        why = f"it differs from the tissue around it by {seen.hu:.1f} HU only; real nodules by {FAINT_HU:g} HU or more"
+        why = (
+            f"it is only {seen.hu:.1f} HU denser than the tissue around it; real nodules are by {FAINT_HU:g} HU or more"
+        )
     longer = "; or train the model longer" if trained else ""
     return f"{why}; request a larger or denser nodule, or another place{longer}"

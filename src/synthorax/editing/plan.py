@@ -25,6 +25,8 @@ WAYS_OUT = "; --auto finds places, --force takes this one"
 """What the error about a place that a nodule should not have adds."""
 
 Point = tuple[float, float, float]
+MOST_DRAWS = 8
+"""Times that nodules are drawn from LIDC-IDRI's scans until one of them fits into a scan."""
 AutoLidc = Literal["lidc"]
 LIDC_AUTO: AutoLidc = "lidc"
 """Value of `Request.auto` for nodules whose number and diameters are drawn from LIDC-IDRI's scans."""
@@ -123,18 +125,20 @@ class Request:
             return len(self.planned)
         return len(self.points_mm) + (0 if self.auto == LIDC_AUTO else int(self.auto))
 
-    def nodules(self, seed: int) -> tuple[AskedNodule, ...]:
+    def nodules(self, seed: int, draw: int = 0) -> tuple[AskedNodule, ...]:
         """Return the nodules, in the order of the plan's rows, or those with a place first.
 
         Args:
             seed: seed of drawn nodules.
+            draw: number of the draw of this seed, from 0.
         """
         if self.planned:
             return self.planned
         places = [*self.points_mm, *[None] * (self._stated - len(self.points_mm))]
         diameters = self.diameters_mm * (len(places) if len(self.diameters_mm) == 1 else 1)
         stated = [AskedNodule(mm, self.attributes, at) for mm, at in zip(diameters, places, strict=True)]
-        drawn = draw_lidc_diameters(derive(seed, LIDC_AUTO)) if self.auto == LIDC_AUTO else ()
+        own = derive(seed, LIDC_AUTO, *([draw] if draw else []))
+        drawn = draw_lidc_diameters(own) if self.auto == LIDC_AUTO else ()
         return (*stated, *(AskedNodule(mm, self.attributes, is_drawn=True) for mm in drawn))
 
     def about(self) -> dict[str, Any]:
@@ -206,6 +210,32 @@ def plan_nodules(
         if not request.force or any(one.point_mm is None for one in asked):
             raise
         notes.append(str(error))
+    for draw in range(MOST_DRAWS):
+        asked = request.nodules(seed, draw)
+        placed, refused = _placed(ct, asked, placement, request, seed, check, notes)
+        if placed or refused is None:
+            break
+        notes.append("none of these drawn nodules fits, so others were drawn")
+    else:
+        found = f"{MOST_DRAWS} draws of nodules, none of which fits: {refused}"
+        raise InputError("auto lidc", found, "another seed, or a smaller distance to the wall") from refused
+    order = sorted(placed)
+    return InjectionPlan(tuple(placed[i] for i in order), tuple(asked[i].method for i in order), lungs, tuple(notes))
+
+
+def _placed(
+    ct: Volume,
+    asked: Sequence[AskedNodule],
+    placement: Placement | None,
+    request: Request,
+    seed: int,
+    check: Callable[[AskedNodule], None],
+    notes: list[str],
+) -> tuple[dict[int, Wanted], InputError | None]:
+    """Return the nodules with their places, by their numbers in `asked`, and why a drawn nodule was left out, if any.
+
+    Notes on doubtful places and on nodules that are left out are added to `notes`.
+    """
     placed: dict[int, Wanted] = {}
     found, refused = 0, None
     for i, one in sorted(enumerate(asked), key=lambda numbered: numbered[1].point_mm is None):
@@ -239,10 +269,7 @@ def plan_nodules(
                 notes.append(f"a nodule of {one.diameter_mm:.1f} mm, drawn from LIDC-IDRI, is left out: {error}")
                 continue
         placed[i] = Wanted(place, one.attributes, anywhere, outline=one.outline, row=one.row)
-    if not placed and refused is not None:
-        raise refused
-    order = sorted(placed)
-    return InjectionPlan(tuple(placed[i] for i in order), tuple(asked[i].method for i in order), lungs, tuple(notes))
+    return placed, refused
 
 
 def _check_points(points: Iterable[Point]) -> None:

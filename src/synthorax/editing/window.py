@@ -22,6 +22,8 @@ REGION_WALL_MM = 3.0
 """Distance in mm by which the region extends into the wall of the lung, so that a nodule on the wall joins it."""
 FEATHER_MM = 2.0
 """Distance in mm from the border of the region inwards over which the edit fades in."""
+HALF_FEATHER_MM = FEATHER_MM / 2
+"""Distance in mm from the border of the region at which the edit has half the weight; a nodule's mask ends there."""
 MASK_WALL_MM = 0.75
 """Voxels deeper in the wall than this, in mm, are not labelled as nodule, since the wall hides the nodule there."""
 

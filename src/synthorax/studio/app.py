@@ -34,7 +34,7 @@ from synthorax.studio.work import sentence, streamed
 PAGE = Path(__file__).parent / "page"
 VIEWER = PAGE / "vendor" / "niivue.js"
 """The bundle of niivue, which `make studio` puts there."""
-NO_VIEWER = "the viewer is missing: run `make studio` once, with npm and a network, in a checkout of synthorax"
+NO_VIEWER = "its viewer; run `make studio` once, with npm and a network, in a checkout of synthorax"
 
 
 def studio_app(desk: Desk, door: Door) -> ASGIApp:

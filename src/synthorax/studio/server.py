@@ -53,7 +53,7 @@ def run_studio(
         expected = "the one address by which its page is reached, so that others' pages are told apart"
         raise InputError("--host", f"{host}, every address of this machine", expected)
     if not VIEWER.is_file():
-        raise InputError("studio", NO_VIEWER, "src/synthorax/studio/page/vendor/niivue.js")
+        raise InputError("studio", "no viewer", NO_VIEWER)
     chosen, first = chosen_folder(scan, folder)
     methods = Methods(models, device)
     with _listening(host, port) as bound, studio_files(platformdirs.user_cache_path("synthorax") / "studio") as files:
