@@ -615,26 +615,29 @@ def checked_samples(
 
 
 def _without_voxels(part: Samples) -> list[list[Nodule]]:
-    """Return for each sample the nodules whose label no voxel of its mask has; none for samples without masks."""
+    """Return for each sample the nodules of which its mask has no voxel; none for samples without masks."""
     masks = part.arrays.get("mask", ())
     return [
-        [nodule for nodule in nodules if nodule.label and not (mask == nodule.label).any()]
+        [nodule for nodule in nodules if not nodule.label or not (mask == nodule.label).any()]
         for nodules, mask in zip(part.nodules, masks, strict=False)
     ]
 
 
 def _without_false_labels(part: Samples) -> Samples:
-    """Return the samples with the label 0 for each nodule whose label no voxel of its mask has."""
+    """Return the samples with the label 0, and a diameter as requested, for each nodule without voxels in its mask."""
     if not any(_without_voxels(part)):
         return part
     nodules = zip(part.nodules, _without_voxels(part), strict=True)
     return replace(
         part,
         nodules=tuple(
-            tuple(replace(nodule, label=0) if nodule in missing else nodule for nodule in own)
-            for own, missing in nodules
+            tuple(_of_request(nodule) if nodule in missing else nodule for nodule in own) for own, missing in nodules
         ),
     )
+
+
+def _of_request(nodule: Nodule) -> Nodule:
+    return replace(nodule, label=0, extra={"diameter_is": "asked", **nodule.extra})
 
 
 def _checked_parts(maker: Generator, parts: Iterable[Samples], n: int, is_whole: bool) -> Iterator[Samples]:

@@ -15,12 +15,23 @@ from cyclopts import Parameter
 
 from synthorax.api.machine import _systems
 from synthorax.api.system_checks import TRAIN_FLAGS, VERB_FLAGS, check_entry
-from synthorax.api.system_trial import Promise, _Broken, _together
+from synthorax.api.system_trial import (
+    Promise,
+    _another_seed,
+    _Broken,
+    _Noted,
+    _outside,
+    _reach,
+    _shape_mm,
+    _together,
+)
 from synthorax.cli import erase, inject, main, sample, train
 from synthorax.errors import Stopped
 from synthorax.io.images import write_image
+from synthorax.io.tables import read_table
 from synthorax.makers import Edit, Filled, Lineage, fill
 from synthorax.nodule import NoduleAttributes
+from synthorax.patch import PatchSpec
 from synthorax.registry import BUILT_IN, registry
 from synthorax.volume import Volume
 from tests.helpers.plugins import install_toy
@@ -546,3 +557,67 @@ def test_an_edit_cannot_widen_the_region_that_it_was_given():
 def test_doctor_names_a_region_that_was_changed():
     with pytest.raises(_Broken, match="the region that was given changed"):
         _together(Wide(), "inject")
+
+
+class Balls:
+    """An injector of balls; the factors of the voxels' spacing (z, y, x) tell how it measures distances."""
+
+    name, lineage = "balls", Lineage("balls")
+    heeds, roles = frozenset({"diameter_mm"}), frozenset({"injects"})
+
+    def __init__(self, in_mm=lambda spacing: spacing, region_mm=9.0, hu=40.0, seeded=True):
+        self.in_mm, self.region_mm, self.hu, self.seeded = in_mm, region_mm, hu, seeded
+
+    def reach_mm(self, edit):
+        return 20.0, self.region_mm
+
+    def fill_many(self, patches, regions, edits, seeds):
+        return [self._fill(*each) for each in zip(patches, regions, edits, seeds, strict=True)]
+
+    def _fill(self, patch, region, edit, seed):
+        mask = PatchSpec(patch.shape, self.in_mm(patch.spacing_mm)).distances_mm() <= edit.nodule.diameter_mm / 2
+        mask &= region
+        ball = np.random.default_rng(seed if self.seeded else 0).normal(self.hu, abs(self.hu) / 9, patch.shape)
+        return Filled(np.where(mask, ball, patch.voxels).astype(np.float32), mask, edit.nodule)
+
+
+@pytest.mark.parametrize("in_mm", [lambda spacing: (1.0, 1.0, 1.0), lambda spacing: spacing[::-1]])
+def test_doctor_notes_an_injector_that_does_not_look_at_the_spacing_or_turns_it_round(in_mm):
+    _shape_mm(Balls())
+    with pytest.raises(
+        _Noted, match=r"the voxels stretch a nodule: it is .* on voxels of .* mm; measure by patch\.spacing_mm"
+    ):
+        _shape_mm(Balls(in_mm))
+
+
+def test_doctor_notes_an_injector_whose_region_hardly_holds_its_nodule():
+    _reach(Balls(region_mm=5.0), "inject")
+    with pytest.raises(_Noted, match=r"a region of 4\.5 mm around a nodule of 8 mm"):
+        _reach(Balls(region_mm=4.5), "inject")
+    with pytest.raises(_Broken, match="a region of 4 mm around a nodule of 8 mm"):
+        _reach(Balls(region_mm=4.0), "inject")
+
+
+def test_doctor_notes_an_injector_that_forgets_hu_or_its_seed():
+    _outside(Balls(), "inject")
+    with pytest.raises(_Noted, match="all voxels of the nodule are from -1 to 1 HU"):
+        _outside(Balls(hu=0.04), "inject")
+    _another_seed(Balls())
+    with pytest.raises(_Noted, match="another seed gave the same nodule"):
+        _another_seed(Balls(seeded=False))
+
+
+def test_doctor_says_that_diameters_were_not_tried_if_all_masks_are_empty(toy, capsys):
+    toy(maker=("mask = (self.spec", "mask = 0 * (self.spec"))
+    assert main(["doctor", "--system", "toy"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "a nodule has the diameter of its mask" in line]
+    assert not [line for line in lines if line.startswith("ok")]
+
+
+def test_a_nodule_with_an_empty_mask_is_told_and_its_diameter_is_that_of_the_request(run, tmp_path, capsys):
+    model = run(maker=("mask = (self.spec", "mask = 0 * (self.spec"))
+    assert main(["sample", model, "-n", "2", "--diameter", "8", "--out", f"{tmp_path}/made"]) == 0
+    said = "2 nodules of toy have no voxel in their masks, so that their diameters are not measured"
+    assert said in " ".join(capsys.readouterr().err.split())
+    rows = read_table(tmp_path / "made" / "nodules.csv")
+    assert [(row["diameter_mm"], row["diameter_is"]) for row in rows] == [("8", "asked"), ("8", "asked")]

@@ -46,6 +46,11 @@ def install_mold(folder):
     install(folder, "mold", modules_on_page("mold"), {"mold": "mold:entry"})
 
 
+def install_drop(folder):
+    """Install the example package of docs/extending.md whose maker has no weights into a folder."""
+    install(folder, "drop", modules_on_page("drop"), {"drop": "drop:entry"})
+
+
 def install_toy(folder, **changes):
     """Install the example package of docs/extending.md into a folder.
 

@@ -20,7 +20,7 @@ from synthorax.errors import InputError
 from synthorax.io.images import read_image, write_image
 from synthorax.provenance import patient_key
 from synthorax.registry import registry
-from tests.helpers.plugins import BLOCKS, PAGE, install, install_mold, install_toy
+from tests.helpers.plugins import BLOCKS, PAGE, install, install_drop, install_mold, install_toy
 from tests.helpers.stores import cases, store_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,6 +34,7 @@ def packages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packages")
     install_toy(folder)
     install_mold(folder)
+    install_drop(folder)
     entry = 'from synthorax.registry import Entry\nentry = Entry("lame", "lame", frozenset({"injects"}), "", "Lame.")'
     maker = """
         from synthorax.makers import Lineage
@@ -49,7 +50,7 @@ def packages(tmp_path_factory):
         patch.syspath_prepend(folder)
         registry.cache_clear()
         yield folder
-    for name in [name for name in sys.modules if name.split(".")[0] in ("toy", "mold", "lame")]:
+    for name in [name for name in sys.modules if name.split(".")[0] in ("toy", "mold", "drop", "lame")]:
         del sys.modules[name]
     registry.cache_clear()
 
@@ -62,6 +63,16 @@ def home(packages, tmp_path_factory, chest):
     write_image(folder / "scan.nii.gz", chest)
     assert main(["train", "toy", "--data", f"{folder}/store", "--out", f"{folder}/run", *SMOKE]) == 0
     return folder
+
+
+def test_the_package_without_weights_keeps_its_contract_and_edits_scans_with_its_option(home, tmp_path, capsys):
+    assert main(["doctor", "--system", "drop"]) == 0
+    assert not [line for line in capsys.readouterr().out.splitlines() if line.startswith(("note", "wrong"))]
+    scan, out = f"{home}/scan.nii.gz", tmp_path / "out"
+    arguments = ["--with", "drop", "--at", "-70,0,0", "--diameter", "9", "--density-hu", "100", "--out", f"{out}"]
+    assert main(["inject", scan, *arguments]) == 0
+    ct, mask = (read_image(next(out.glob(f"*{kind}.nii.gz"))).voxels for kind in ("scan", "mask"))
+    assert ct[mask > 0].mean() > 50
 
 
 def test_the_package_has_at_most_80_lines():
@@ -158,6 +169,7 @@ def test_doctor_tells_which_packages_fit(packages):
     registry.cache_clear()
     found = {finding.name: finding for finding in _systems()}
     assert {name: finding.state for name, finding in found.items()} == {
+        "system drop": "ok",
         "system lame": "note",
         "system mold": "ok",
         "system rude": "note",

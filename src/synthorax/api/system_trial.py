@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from synthorax.api.system_checks import SMOKE, check_roles
 from synthorax.api.trial_data import noise_patches, write_trial_data
+from synthorax.editing.window import HALF_FEATHER_MM
 from synthorax.errors import InputError
 from synthorax.makers import (
     Edit,
@@ -47,6 +48,9 @@ TWO_DIAMETERS_MM = (5.0, 8.0)
 SOME_SAMPLES, MORE_SAMPLES = 3, 8
 """Numbers of samples that are compared."""
 _NETWORK_RANGE = "from -1 to 1 HU, the range of a network's output"
+WIDE_MM, MOST_STRETCH = 10.0, 1.8
+"""Diameter of a nodule whose shape is compared on voxels of several sizes, and the most by which its ratio of height to
+width may differ; rounding to voxels of 2 mm changes it by less."""
 KIND_OF: dict[Role, EditKind] = {"injects": "inject", "erases": "erase"}
 MOST_ROUNDING = 1e-5
 """Largest difference between a judgement alone and among others; batches of other sizes round otherwise."""
@@ -334,6 +338,9 @@ def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None
             yield f"a voxel outside the region of an edit keeps its bits ({kind})", partial(_outside, method, kind)
             yield f"edits done together equal each done alone ({kind})", partial(_together, method, kind)
             yield f"a patch reaches at least as far as its region ({kind})", partial(_reach, method, kind)
+    if "injects" in entry.roles:
+        yield "another seed gives another nodule (inject)", partial(_another_seed, cast(Method, maker))
+        yield "a nodule has the same shape in mm on voxels of any size", partial(_shape_mm, cast(Method, maker))
     if "paints" in entry.roles:
         yield "a painted window is finite and the same for a seed", partial(_paints, cast(Painter, maker))
     if "judges" in entry.roles:
@@ -429,15 +436,19 @@ def _masks(maker: Generator) -> None:
 
 def _diameters(maker: Generator) -> None:
     """Refuse nodules whose diameter differs from that of their masks by more than the width of a voxel."""
-    samples = _made(maker, MORE_SAMPLES)
+    samples, tried = _made(maker, MORE_SAMPLES), 0
     spacing = samples.spec.spacing_mm
     for i, (nodules, mask) in enumerate(zip(samples.nodules, samples.arrays.get("mask", ()), strict=False)):
         for nodule in nodules:
             if nodule.label and nodule.attributes.diameter_mm is not None:
+                tried += 1
                 measured = axial_diameter_mm(np.argwhere(mask == nodule.label), spacing)
                 if abs(measured - nodule.attributes.diameter_mm) > max(spacing[1:]):
                     found = f"{nodule.attributes.diameter_mm:g} mm, but its mask is {measured:.3g} mm wide"
                     raise _Broken(f"a nodule of sample {i} of {found}; shapes.diameter.as_measured measures it")
+    if "mask" in samples.arrays and not tried:
+        longer = f"train {SMOKE} for more steps, or give --data STORE"
+        raise _Noted(f"not tried, as no nodule has a voxel in its mask; {longer}")
 
 
 def _seeds(maker: Generator) -> None:
@@ -507,10 +518,12 @@ def _outside(method: Method, kind: EditKind) -> None:
             raise _Broken("no voxel changed")
         if filled.mask is not None and (filled.mask & ~region).any():
             raise _Broken("the mask of the nodule reaches beyond the region")
-        if abs(filled.hu[filled.hu != volume.voxels]).max() <= 1:
-            raise _Noted(f"all voxels that changed are {_NETWORK_RANGE}; PatchSpec.to_hu converts them")
         if filled.mask is not None and not filled.mask.any():
             raise _Broken(f"the mask of the nodule is empty; if the network marks nothing yet, train {SMOKE} longer")
+        changed = filled.hu != volume.voxels if filled.mask is None else filled.mask
+        if abs(filled.hu[changed]).max() <= 1:
+            which = "that changed" if filled.mask is None else "of the nodule"
+            raise _Noted(f"all voxels {which} are {_NETWORK_RANGE}; PatchSpec.to_hu converts them")
 
 
 def _together(method: Method, kind: EditKind) -> None:
@@ -543,8 +556,46 @@ def _reach(method: Method, kind: EditKind) -> None:
             f"{len(found)} numbers; expected half the width of the patch, and the radius of the region, in mm"
         )
     context, region = found
-    if not context >= region > 4.0:
-        raise _Broken(f"a patch of {context:g} mm and a region of {region:g} mm around a nodule of 8 mm")
+    if region > context:
+        raise _Broken(f"a region of {region:g} mm in a patch that reaches {context:g} mm; the patch has to hold it")
+    if region <= 4.0:
+        raise _Broken(f"a region of {region:g} mm around a nodule of 8 mm; its radius has to be 5 mm or more")
+    if kind == "inject" and region < (least := 4.0 + HALF_FEATHER_MM):
+        shrinks = "inject fades the edit in at its border, so the nodule becomes smaller"
+        raise _Noted(f"a region of {region:g} mm around a nodule of 8 mm; {shrinks}: {least:g} mm or more hold it")
+
+
+def _another_seed(method: Method) -> None:
+    volumes, regions = noise_patches()
+    edit = _edits("inject", regions)[0]
+    one, other = (fill(method, volumes[0], regions[0], edit, seed).hu for seed in (7, 8))
+    if np.array_equal(one, other):
+        raise _Noted("another seed gave the same nodule; draw its noise or its shape from the seed")
+
+
+def _shape_mm(method: Method) -> None:
+    """Note a nodule whose height differs from its width on voxels of one size, and not on those of another."""
+    volumes, regions = noise_patches()
+    edit, slimness = Edit("inject", NoduleAttributes(diameter_mm=WIDE_MM)), []
+    for volume, region in zip(volumes, regions, strict=True):
+        mask = fill(method, volume, region, edit, 7).mask
+        if mask is None or not mask.any():
+            return
+        height, *widths = np.multiply(np.ptp(np.argwhere(mask), 0) + 1, volume.spacing_mm).tolist()
+        slimness.append((height / max(widths), max(widths) / min(widths), volume.spacing_mm))
+    for which, ratios in (
+        ("tall as wide", [one[0] for one in slimness]),
+        ("wide one way as the other", [one[1] for one in slimness]),
+    ):
+        least, most = int(np.argmin(ratios)), int(np.argmax(ratios))
+        if ratios[most] > MOST_STRETCH * ratios[least]:
+            said = [
+                f"{ratios[i]:.1f} times as {which} on voxels of {' x '.join(f'{s:g}' for s in slimness[i][2])} mm"
+                for i in (least, most)
+            ]
+            raise _Noted(
+                f"the voxels stretch a nodule: it is {', and '.join(said)}; measure by patch.spacing_mm (z, y, x)"
+            )
 
 
 def _paints(painter: Painter) -> None:

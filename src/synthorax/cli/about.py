@@ -125,7 +125,7 @@ def models(*, json: Json = False) -> None:
 
 
 def doctor(*, system: str | None = None, data: Path | None = None, json: Json = False) -> int:
-    """Check this machine, or a system. Exit code 1 if something needed is missing or wrong, else 0.
+    """Check this machine, or a system. Exit code 1 if something is missing or wrong, 2 if there is no such system.
 
     Parameters
     ----------
@@ -145,7 +145,12 @@ def doctor(*, system: str | None = None, data: Path | None = None, json: Json = 
     if json:
         print(dumps({"fit": is_fit(found), "findings": [vars(finding) for finding in found]}, indent=1))
     else:
-        say("fit" if is_fit(found) else f"not fit: see the lines marked {'missing' if system is None else 'wrong'}")
+        noted = ", with notes that you should read" * any(finding.state == "note" for finding in found)
+        say(
+            f"fit{noted}"
+            if is_fit(found)
+            else f"not fit: see the lines marked {'missing' if system is None else 'wrong'}"
+        )
     return 0 if is_fit(found) else UNFIT_EXIT
 
 

@@ -95,7 +95,10 @@ def unforeseen(error: Exception, arguments: Sequence[str]) -> str:
     except OSError:
         kept = "please report it"
     if plugin:  # the file at hand, which synthorax was reading, has no part in it
-        return f"the package {plugin}: failed ({words}); {kept.replace('report it', 'report it to that package')}"
+        yours = "if it is yours, synthorax doctor --system NAME tries it"
+        return (
+            f"the package {plugin}: failed ({words}); {kept.replace('report it', 'report it to that package')}; {yours}"
+        )
     return f"{at}failed in a way that nobody foresaw ({words}); {kept}"
 
 
