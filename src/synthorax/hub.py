@@ -204,12 +204,13 @@ def who(roles: tuple[Role, ...], but: str = "") -> str:
     return f"{', '.join(can)}; or {runs}" if can else runs
 
 
-def uses(name: str | Path, roles: Collection[str] | None = None) -> str:
+def uses(name: str | Path, roles: Collection[str] | None = None, *, has_masks: bool = True) -> str:
     """Return, for a message about a model in the wrong place, the commands that use it; empty if there are none.
 
     Args:
         name: name or run folder of the model or system.
         roles: its roles; None to look them up, which gives an empty text if there is no such model or system.
+        has_masks: whether its samples have masks, which `inject` needs to blend their nodules in.
     """
     argument = subject = str(name)
     entry = registry().entries.get(argument)
@@ -222,7 +223,9 @@ def uses(name: str | Path, roles: Collection[str] | None = None) -> str:
             roles = system_of(name).roles
         except InputError:
             return ""
-    using = [role for role in USED_BY if role in (roles or ()) or (role == "injects" and blends(roles or ()))]
+    using = [
+        role for role in USED_BY if role in (roles or ()) or (role == "injects" and has_masks and blends(roles or ()))
+    ]
     commands = dict.fromkeys(USED_BY[role].format(argument) for role in using)
     return f"; {subject} is used by {' and '.join(commands)}" if commands else ""
 

@@ -101,3 +101,4 @@ def test_least_values_quartiles_and_largest_values_are_named(home, tmp_path, cap
     assert found["spacing_zyx_mm"] == [1.0, 1.0, 1.0]
     assert sum(found["malignancy"].values()) == len(store_cases) == found["texture"]["not rated"]
     assert all(name.endswith(" of 5") for name in found["malignancy"])
+    assert found["classes"] == {"malignant, median 4 or more": 4, "benign, all other rated nodules": 3}

@@ -180,7 +180,7 @@ def test_a_synthetic_scan_is_its_sources_patients():
     ids, keys, notes = linked(["P1", made, "P2", synthetic_patient("P9")])
     assert ids == ["P1", "P1", "P2", synthetic_patient("P9")]
     assert keys == ["", patient_key("P1"), "", patient_key("P9")]
-    assert "1 synthetic scans" in notes[0]
+    assert "1 synthetic scan" in notes[0]
 
 
 def injected(folder, source, patient):

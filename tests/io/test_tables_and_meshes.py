@@ -9,7 +9,7 @@ from synthorax.annotations.nodule_table import KNOWN, read_nodule_table
 from synthorax.editing.plan_table import read_plan
 from synthorax.errors import InputError
 from synthorax.io.stl import read_stl, read_stl_header, write_stl
-from synthorax.io.tables import read_table, unused_columns, write_table
+from synthorax.io.tables import misnamed_columns, read_table, write_table
 
 ROWS = [
     {"image": "Müller.nii", "center_x_mm": "-12.5", "note": "a, b"},
@@ -100,7 +100,7 @@ def test_columns_are_known_in_other_writing_and_the_rest_is_kept_as_text(tmp_pat
     assert (one.attributes.malignancy, one.attributes.texture, one.attributes.diameter_mm) == (4, 3, None)
     assert (two.attributes.malignancy, two.ratings["texture"], two.attributes.diameter_mm) == (None, (5, 3), 12.5)
     assert one.extra == {"diameter": "7", "age": "60"}
-    assert unused_columns(read_table(table, KNOWN)[0], KNOWN) == "diameter (diameter_mm is read), age"
+    assert misnamed_columns(read_table(table, KNOWN)[0], KNOWN) == {"diameter": "diameter_mm"}
 
 
 def test_a_column_that_is_there_under_its_known_name_is_not_taken_from_another(tmp_path):

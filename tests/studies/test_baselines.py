@@ -16,6 +16,7 @@ from synthorax.nodule import Nodule, NoduleAttributes, malignancy_of
 from synthorax.patch import POSITIVE
 from synthorax.studies import trials
 from synthorax.studies.baselines import detection_arms, malignancy_arms, segmentation_arms
+from synthorax.studies.baselines_page import study_baselines
 from synthorax.studies.malignant_or_benign import LIKE_SIZE_RATIO, MALIGNANCY_STRATA_MM, by_size
 from synthorax.studies.trials import (
     Scores,
@@ -267,11 +268,11 @@ def test_a_store_of_one_class_is_refused_before_any_training(tmp_path, no_traini
         malignancy_arms,
         study,
         MALIGNANCY["smoke"],
-        f"no training patients have a malignant nodule; expected {LEAST_PATIENTS} or more",
+        f"patients with a malignant nodule: 0 in train, 0 in val, 0 in test; expected {LEAST_PATIENTS} or more",
     )
     tight = store_of(tmp_path / "tight", cases(5, readers=[(1, 2, 1)], size=16))
     study = Study(tight, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
-    refused(detection_arms, study, DETECTION["smoke"], "no training patients have a patch without a nodule")
+    refused(detection_arms, study, DETECTION["smoke"], "patients with a patch without a nodule: 0 in train")
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -282,7 +283,7 @@ def test_a_store_of_too_few_patients_is_refused_before_any_training(tmp_path, no
         run,
         Study(few, tmp_path / "out", (0,), "cpu", tmp_path / "cache"),
         config,
-        "patients? (have|has) |patients with nodules|no nodule",
+        "patients with a",
     )
 
 
@@ -290,30 +291,44 @@ def test_the_numbers_of_patients_are_told_before_any_place_is_looked_for(tmp_pat
     monkeypatch.setattr("synthorax.studies.baselines.negative_places", None)
     few = store_of(tmp_path / "few", [case for case in cases(5) if case.split != "val"])
     study = Study(few, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
-    said = "patients with nodules: 5 in train, 0 in val, 5 in test; expected 4 or more in each split, which are 12 at"
+    said = "patients with a nodule: 5 in train, 0 in val, 5 in test; expected 4 or more in each split, which are 12 at"
     refused(detection_arms, study, DETECTION["smoke"], said)
-    refused(
-        detection_arms, study, DETECTION["smoke"], "models that were trained on this store must then be trained again"
+    refused(detection_arms, study, DETECTION["smoke"], "at least; prepare more of them")
+    enough = store_of(tmp_path / "enough", [case for case in cases(7) if case.split != "val"])
+    study = Study(enough, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
+    again = (
+        "by --split or a column split of the table; models that were trained on this store must then be trained again"
     )
+    refused(detection_arms, study, DETECTION["smoke"], again)
 
 
 def test_a_store_that_one_rule_of_malignancy_makes_benign_is_refused_before_any_training(tmp_path, no_training):
     halves = cases(12, readers=((1, 2, 2, 1), (5, 5, 3, 3)), size=34)
     study = Study(store_of(tmp_path / "halves", halves), tmp_path / "out", (0,), "cpu", tmp_path / "cache")
-    refused(malignancy_arms, study, MALIGNANCY["smoke"], "no training patients have a malignant nodule")
+    refused(malignancy_arms, study, MALIGNANCY["smoke"], "patients with a malignant nodule: 0 in train")
+
+
+def test_the_patients_of_every_task_are_counted_before_the_first_training(tmp_path, no_training):
+    benign = store_of(tmp_path / "benign", cases(5, readers=[(1, 2, 1)], size=34))
+    configs = {"detection": DETECTION["smoke"], "malignancy": MALIGNANCY["smoke"]}
+    with pytest.raises(InputError, match="patients with a malignant nodule: 0 in train"):
+        study_baselines(benign, configs, tmp_path / "out", trainings=1, device="cpu")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_split_without_patients_is_refused_before_any_training(tmp_path, no_training):
     made = [case for case in cases(5) if case.split != "val"]
     study = Study(store_of(tmp_path / "none", made), tmp_path / "out", (0,), "cpu", tmp_path / "cache")
     for run, config in STUDIES.values():
-        refused(run, study, config, "no nodule or place|patients with (class|nodules)")
+        refused(run, study, config, "patients with a")
 
 
 def test_nodules_nobody_rated_are_no_store_for_malignancy(tmp_path, no_training):
     unrated = store_of(tmp_path / "unrated", cases(5, readers=[()]))
     study = Study(unrated, tmp_path / "out", (0,), "cpu", tmp_path / "cache")
-    refused(malignancy_arms, study, MALIGNANCY["smoke"], "no nodule or place of the requested classes")
+    refused(
+        malignancy_arms, study, MALIGNANCY["smoke"], "patients with a benign nodule: 0 in train, 0 in val, 0 in test"
+    )
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -329,5 +344,7 @@ def test_patients_and_not_nodules_are_counted(store, study):
     assert len(np.unique(patients_of(splits.test))) == 12
     check_splits(store, splits, {1: "a nodule"})
     one = study.splits(SEGMENTATION["smoke"], lambda split: nodule_places(store.in_split(split))[:2] * 9)
-    with pytest.raises(InputError, match="2 training patients have a nodule; expected 4 or more in"):
+    with pytest.raises(
+        InputError, match="patients with a nodule: 2 in train, 2 in val, 2 in test; expected 4 or more in"
+    ):
         check_splits(store, one, {POSITIVE: "a nodule"})

@@ -11,6 +11,7 @@ from synthorax.errors import InputError
 from synthorax.makers import Filled, Lineage
 from synthorax.metrics.comparisons import smallest_found
 from synthorax.metrics.roc import auc
+from synthorax.patch import PatchSpec
 from synthorax.provenance import patient_key
 from synthorax.studies.contexts import BENIGN_CLASS, MALIGNANT_CLASS, Contexts, made_in_contexts, replaces
 from synthorax.studies.malignancy import DIAMETER, PAPER_RESULTS, SHAPE_FEATURES, malignancy_study
@@ -220,6 +221,18 @@ def test_a_method_that_knows_test_patients_is_refused(store):
         check_maker_fits(knowing, store, CONFIG)
 
 
+def test_an_injector_that_also_makes_patches_of_another_size_is_used_as_an_injector(store, place, monkeypatch):
+    both = replace(Dots(), roles=frozenset({"injects", "makes patches"}))
+    object.__setattr__(both, "spec", PatchSpec((40, 40, 40)))  # not that of the task
+    asked = []
+    monkeypatch.setattr(
+        "synthorax.studies.malignancy_page.malignancy_study", lambda *given, **named: asked.append(given)
+    )
+    with pytest.raises(AttributeError):  # of the outcome, which is None
+        study_malignancy(store, CONFIG, place / "both", makers=[both], trainings=1, device="cpu")
+    assert asked[0][2] == [both]
+
+
 @pytest.mark.parametrize(("ratios", "said"), [((0.0,), "above 0"), ((-1.0,), "above 0")])
 def test_a_ratio_of_nothing_is_refused(study, ratios, said):
     with pytest.raises(InputError, match=said):
@@ -228,5 +241,5 @@ def test_a_ratio_of_nothing_is_refused(study, ratios, said):
 
 def test_a_store_with_one_class_is_refused(tmp_path):
     store = store_of(tmp_path / "store", cases(6, readers=((1, 2, 2, 1),)))
-    with pytest.raises(InputError, match="patients have a malignant nodule"):
+    with pytest.raises(InputError, match="patients with a malignant nodule: 0 in train"):
         malignancy_study(Study(store, tmp_path / "out", [0], "cpu", tmp_path), CONFIG, baseline=Dots())

@@ -96,13 +96,13 @@ def changed(at, **cells):
     ("rows", "found"),
     [
         ([{k: v for k, v in row.items() if k != "label"} for row in rows_of("with", 0)], "no column label"),
-        (changed(4, label=2), "label '2' in row 5"),
-        (changed(4, score="nan"), "score 'nan' in row 5"),
-        (changed(4, score=""), "score '' in row 5"),
-        (changed(4, patient=""), "no patient in row 5"),
+        (changed(4, label=2), "label '2' in line 6"),
+        (changed(4, score="nan"), "score 'nan' in line 6"),
+        (changed(4, score=""), "score '' in line 6"),
+        (changed(4, patient=""), "no patient in line 6"),
         (changed(1, case="c0"), "case c0 of patient P00 twice"),
         (changed(4, label=1), "case c4 of patient P01 with label 1 in with and another in without"),
-        (rows_of("with", 0)[:-1], "1 cases that not all arms and trainings have, such as c179 of patient P59"),
+        (rows_of("with", 0)[:-1], "1 case that not all arms and trainings have, such as c179 of patient P59"),
         ([*rows_of("with", 0), *rows_of("with", 1)], "trainings: 1 of without, 2 of with"),
         ([{**row, "arm": "without", "training": 9} for row in rows_of("with", 0)], "only the arm without"),
     ],
@@ -114,6 +114,19 @@ def test_a_mistake_in_a_table_is_one_line_and_leaves_nothing_behind(tmp_path, ca
     error = capfd.readouterr().err.strip()
     assert (code, out.exists(), error.count("\n")) == (2, False, 0)
     assert found in error
+
+
+def test_the_same_comparison_is_there_already_and_another_is_refused(tmp_path):
+    files = [arm_file(tmp_path, arm, (0,)) for arm in ("without", "with")]
+    page = api.study_scores(files, tmp_path / "out")
+    before = page.stat().st_mtime_ns
+    assert api.study_scores(files, tmp_path / "out") == page
+    assert page.stat().st_mtime_ns == before
+    arm_file(tmp_path, "with", (1,))
+    with pytest.raises(InputError, match=r"the results of another study \(of other scores\)"):
+        api.study_scores(files, tmp_path / "out")
+    api.study_scores(files, tmp_path / "out", overwrite=True)
+    assert page.stat().st_mtime_ns > before
 
 
 def test_another_reference_and_a_folder_of_something_else_are_refused(tmp_path):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from synthorax.api.about_results import ends_of, quartiles_of
 from synthorax.errors import InputError
-from synthorax.nodule import rating_word
+from synthorax.nodule import Nodule, malignancy_of, rating_word
 from synthorax.provenance import MANIFEST
 from synthorax.training.files import CONFIG, DATA, read_log
 
@@ -116,6 +116,7 @@ def info(path: str | Path, *, check: bool = False, draw: str | Path | None = Non
 
 def _store(path: Path, check: bool) -> dict[str, Any]:
     from synthorax.datasets import summary
+    from synthorax.datasets.lineage import leaks_in_training
     from synthorax.datasets.store import Store
 
     store = Store(path)
@@ -139,10 +140,12 @@ def _store(path: Path, check: bool) -> dict[str, Any]:
         "structures_not_taken": summary.structures_not_taken(store),
         "diameter_mm": quartiles_of(diameters),
         "malignancy": _by_rating([nodule.attributes.malignancy for nodule in nodules]),
+        "classes": _by_class(nodules),
         "texture": _by_word("texture", [nodule.attributes.texture for nodule in nodules]),
         "shape_zyx": _bounds([case.shape for case in store.cases]),
         "spacing_zyx_mm": _bounds([case.spacing_mm for case in store.cases]),
         "synthetic_cases": sum(bool(case.synthetic) for case in store.cases),
+        "synthetic_training_cases_that_may_leak": leaks_in_training(store),
         "skipped": store.skipped,
         "notes": summary.case_notes(store),
         "fingerprint": store.fingerprint,
@@ -157,6 +160,13 @@ def _by_rating(values: Sequence[float | None]) -> dict[str, int]:
     """
     rated = Counter(int(value + 0.5) for value in values if value is not None)
     return {f"{rating} of 5": rated[rating] for rating in sorted(rated)} | _not_rated(values)
+
+
+def _by_class(nodules: Sequence[Nodule]) -> dict[str, int]:
+    """Return the number of benign and of malignant nodules by the median of their readers; empty if none is rated."""
+    found = Counter(malignancy_of(nodule) for nodule in nodules)
+    classes = {"malignant, median 4 or more": found[1], "benign, all other rated nodules": found[0]}
+    return classes if any(classes.values()) else {}
 
 
 def _by_word(name: str, values: Sequence[float | None]) -> dict[str, int]:

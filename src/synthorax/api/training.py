@@ -13,7 +13,7 @@ from synthorax.api.stores import store_given
 from synthorax.errors import InputError
 from synthorax.makers import check_returned
 from synthorax.registry import OWN, registry
-from synthorax.screen import warn
+from synthorax.screen import quantity, warn
 
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
@@ -158,5 +158,8 @@ def trained_on(run: str | Path) -> str:
     named = patients.get("train") if isinstance(patients, dict) else data.get("train_patients")
     counts = [f"{data[key]} {what}" for key, what in COUNTED.items() if isinstance(data.get(key), int)]
     if isinstance(named, list) and not (data.get(UNTOLD) and "train_patients" in data):
-        counts.append(f"{len(set(named))} patients")
+        patients = len(set(named))
+        if "patches" in data:  # the patients are all of the split, also those without such a patch
+            return f"{counts[0]}; the store has {quantity(patients, 'training patient')}"
+        counts.append(f"{patients} patients")
     return " of ".join(counts)

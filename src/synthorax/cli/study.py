@@ -205,8 +205,8 @@ def detection(
     amounts
         Synthetic nodules for each real one; each amount is an arm.
     negatives
-        Patches without a nodule for each patch with one, from whole scans (the thesis has 71). From a store of crops,
-        all crops without a nodule are used.
+        Patches without a nodule for each patch with one, from whole scans (the thesis has 71). In crops
+        around nodules, all places without a nodule that a patch has room for are used.
     trainings
         Number of trainings of each arm; the confidence intervals include their spread.
     seed

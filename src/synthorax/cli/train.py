@@ -150,10 +150,11 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
         more = "; --more-steps N trains further" if "steps" in entry.config.model_fields else ""
         about_data = f", on {known}" if (known := trained_on(out)) else ""
         say(f"{out}: trained, {outcome.step} steps{about_data}{more}")
-        if commands := uses(out, entry.roles):
+        cure = masks_missing(out) if "makes patches" in entry.roles else ""
+        if commands := uses(out, entry.roles, has_masks=not cure):
             say(commands.removeprefix("; "))
-        if "makes patches" in entry.roles and (cure := masks_missing(out)):
-            warn(f"its nodules have no masks, which inject and export need; {cure}")
+        if cure:
+            warn(f"its nodules have no masks, which inject and an export for nnU-Net need; {cure}")
 
     named = value_of("--preset", arguments)
     shown_preset = named if named in presets else first

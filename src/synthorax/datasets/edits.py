@@ -221,9 +221,9 @@ def edit_patches(
     tell(_counts(patches, nodules, what, classes or {}) + left_out)
     for name, label in (classes or {}).items():
         if 0 < (count := sum(place.label == label for place in nodules)) < FEW_OF_A_CLASS:
-            verb = "is" if count == 1 else "are"
             warn(
-                f"{count} of {len(nodules)} {what} {verb} {name}; fewer than {FEW_OF_A_CLASS} are too few to learn from"
+                f"only {count} of {len(nodules)} {what} {'is' if count == 1 else 'are'} {name}; a network needs "
+                f"{FEW_OF_A_CLASS} or more to learn what they have in common"
             )
     return patches
 
@@ -279,7 +279,9 @@ def _counts(patches: EditPatches, nodules: Sequence[Place], what: str, classes: 
     if len(shares) < len(nodules):
         text += f"; {len(nodules) - len(shares)} without an outline"
     if len(shares) and (share := float(np.median(shares))) < WHOLE_OUTLINE:
-        text += f"; the ball that is edited holds {share:.0%} of a nodule's outline (median)"
+        text += (
+            f"; the ball that is edited holds {share:.0%} of a nodule's outline (median), and the rest stays as it is"
+        )
     healthy = len(patches.places) - len(nodules)
     return text + (f"; healthy places: {healthy}" if healthy else "")
 

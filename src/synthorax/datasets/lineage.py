@@ -33,12 +33,16 @@ class HeldOut(NamedTuple):
     Attributes:
         patient_id: id in the store or in the table of outlines; the key if no id is known.
         split: the patient's split.
+        by_synthetic: whether only synthetic cases of that split have the patient's data, such as an outline.
     """
 
     patient_id: str
     split: str
+    by_synthetic: bool = False
 
     def __str__(self) -> str:
+        if self.by_synthetic:
+            return f"{self.patient_id}, as a synthetic case of {self.split} has"
         return f"{self.patient_id} ({self.split})"
 
 
@@ -70,10 +74,10 @@ def held_out_of(cases: Mapping[str, Iterable[CaseEntry]], splits: Mapping[str, I
     for split in HELD_OUT:
         names = {key: patient for patient in splits[split] for key in patient_keys(patient)}
         names |= {patient_key(patient): patient for patient in splits[split]}
-        for case in cases[split]:
-            names |= {key: key for key in (case.source_patient, *_outlines(case)) if key not in names}
-            names |= _origins(case)
         found |= {key: HeldOut(name, split) for key, name in names.items() if key and key not in found}
+        for case in cases[split]:
+            others = {key: key for key in (case.source_patient, *_outlines(case))} | _origins(case)
+            found |= {key: HeldOut(name, split, True) for key, name in others.items() if key and key not in found}
     return found
 
 

@@ -12,6 +12,7 @@ from synthorax.errors import InputError
 from synthorax.io.dicom_file import About
 from synthorax.io.images import image_stem
 from synthorax.provenance import SYNTHETIC_PATIENT, fingerprint, patient_key, patient_keys
+from synthorax.screen import quantity
 
 NOBODY = re.compile(
     r"anon[a-z]*|unknown|none|null|n|a|na|nil|x+|0+|patient|name|dummy|removed|de|identified|deidentified|nobody|noname|"
@@ -106,7 +107,7 @@ def linked(patients: Sequence[str], people: Sequence[Person] | None = None) -> t
     made = [next(iter(of)) if len(of) == 1 else patient for patient, of in zip(patients, found, strict=True)]
     notes = []
     if count := sum(len(of) == 1 for of in found):
-        notes.append(f"{count} synthetic scans were made from scans of patients here, and belong to these patients")
+        notes.append(f"made from scans of patients here, to whom they belong: {quantity(count, 'synthetic scan')}")
     if several := [of for of in found if len(of) > 1]:
         names = ", ".join(sorted(several[0])[:MOST_NAMED])
         notes.append(

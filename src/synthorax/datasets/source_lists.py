@@ -23,7 +23,7 @@ from synthorax.errors import InputError
 from synthorax.io.dicom_file import read_about
 from synthorax.io.dicom_series import choose_series
 from synthorax.io.images import image_stem, is_image
-from synthorax.io.tables import unused_columns
+from synthorax.io.tables import misnamed_columns, some_of
 from synthorax.io.walk import files_below, real_path
 
 FOLDERS_ABOVE = 2
@@ -221,8 +221,13 @@ def _joined(tables: Sequence[Path], manifests: Manifests) -> tuple[list[TableIma
         listed = manifests.images_of(table)
         if not manifests.of(table.parent):
             columns = dict.fromkeys(name for image in listed for row in image.nodules for name in row.extra)
-            if unused := unused_columns(columns, KNOWN):
-                notes.append(f"{table.name}: columns that are kept as text, but not read: {unused}")
+            if misnamed := misnamed_columns(columns, KNOWN):
+                said = ", ".join(
+                    f"{name} is not read; rename it to {meant} if it is meant" for name, meant in misnamed.items()
+                )
+                notes.append(f"{table.name}: {said}")
+            if others := [name for name in columns if name not in misnamed and name not in KNOWN]:
+                notes.append(f"{table.name}: columns that are kept as text, but not read: {some_of(others)}")
         for image in listed:
             key = real_path(image.image)
             if key not in images:

@@ -27,6 +27,8 @@ ANNOTATED_WORDS: Mapping[Annotated, str] = {
 }
 """What the summary says of the scans with each kind of annotation."""
 CLASS_NAMES = ("benign", "malignant")
+CLASS_WORDS = {"benign": "benign (rated below 4)", "malignant": "malignant"}
+"""Classes as the summary calls them; the rule is `nodule.malignancy_of`."""
 OF_ONES_OWN = ("scans", "patches")
 """Kinds of source for which the user can state that all nodules are known."""
 
@@ -64,7 +66,7 @@ def _of_synthetic(store: Store) -> list[str]:
         case_id, reason = next(iter(leaks.items()))
         lines.append(
             f"synthetic training cases that may leak patients of validation or test: {len(leaks)} "
-            f"({case_id}: {reason}); studies refuse this store; --only-train leaves such cases out"
+            f"({case_id}: {reason}); a test on validation or test would look too good; --only-train avoids this"
         )
     return lines
 
@@ -93,14 +95,15 @@ def summary_lines(store: Store) -> list[str]:
     if masked < len(nodules):
         made.append(f"nodules: {masked} with a mask, {len(nodules) - masked} with a centre and diameter only")
     made += _of_synthetic(store)
-    with_nodules = {name: len({c.patient_id for c in store.in_split(name) if c.nodules}) for name in SPLITS}
+    real = store.without_synthetic()  # as the studies use it
+    with_nodules = {name: len({c.patient_id for c in real.in_split(name) if c.nodules}) for name in SPLITS}
     if nodules and min(with_nodules.values()) < LEAST_PATIENTS:
         counted = ", ".join(f"{n} {name}" for name, n in with_nodules.items())
         made.append(
             f"patients with nodules: {counted}; studies need {LEAST_PATIENTS} or more in each split: prepare more "
             "patients, or give another --split with --overwrite, before a model is trained on this store"
         )
-    made += _of_classes(store)
+    made += _of_classes(real)
     counts = annotation_counts(store)
     if counts["all"] < len(store):
         known = [f"{quantity(counts[name], 'scan')}: {what}" for name, what in ANNOTATED_WORDS.items() if counts[name]]
@@ -151,10 +154,13 @@ def _of_classes(store: Store) -> list[str]:
     if min(min(each.values()) for each in counts.values()) >= LEAST_PATIENTS:
         return []
     said = [
-        f"with a {name} nodule: {', '.join(f'{n} {split}' for split, n in each.items())}"
+        f"with a {CLASS_WORDS[name]} nodule: {', '.join(f'{n} {split}' for split, n in each.items())}"
         for name, each in counts.items()
     ]
-    return [f"patients {'; '.join(said)}; the study of malignancy needs {LEAST_PATIENTS} or more of each in each split"]
+    return [
+        f"patients {'; '.join(said)}; the studies of malignancy and baselines need {LEAST_PATIENTS} or more of each in "
+        "each split"
+    ]
 
 
 def _skipped(skip: Mapping[str, str]) -> str:

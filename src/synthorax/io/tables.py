@@ -103,22 +103,26 @@ def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def unused_columns(columns: Iterable[str], known: Collection[str]) -> str:
-    """Return the columns that are not known, each with the known one that may be meant; empty if all are known.
+def misnamed_columns(columns: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Return the columns that are not known, but like a known one, which may be meant.
 
-    >>> unused_columns(["image", "diameter", "age"], ["image", "diameter_mm"])
-    'diameter (diameter_mm is read), age'
+    >>> misnamed_columns(["image", "diameter", "age", "malignance"], ["image", "diameter_mm", "malignancy"])
+    {'diameter': 'diameter_mm', 'malignance': 'malignancy'}
     """
-    said = []
+    found = {}
     for name in columns:
-        if name in known:
-            continue
         plain = _plain(name)
         meant = next((each for each in known if len(plain) > 3 and _plain(each).startswith(plain)), None)
         near = get_close_matches(name.lower(), list(known), 1, cutoff=0.8)
-        meant = meant or (near[0] if near else None)
-        said.append(f"{name} ({meant} is read)" if meant else name)
-    return ", ".join(said[:MOST_FAULTS]) + f" and {len(said) - MOST_FAULTS} more" * (len(said) > MOST_FAULTS)
+        if name not in known and (meant := meant or (near[0] if near else None)):
+            found[name] = meant
+    return found
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first `MOST_FAULTS` of some names, and the number of the others, as a text."""
+    more = len(names) - MOST_FAULTS
+    return ", ".join(names[:MOST_FAULTS]) + f" and {more} more" * (more > 0)
 
 
 def known_cell(row: Mapping[str, str], name: str) -> str:

@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 
 from synthorax.datasets.patches import PatchDataset, Place
 from synthorax.datasets.places import negative_places, nodule_places, outlined_places
+from synthorax.datasets.store import SPLITS, Store
 from synthorax.metrics.bootstrap import mean_of
 from synthorax.nodule import MalignancyRule
 from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.shapes.overlap import dice
-from synthorax.studies.malignant_or_benign import by_size, diameters_of, malignancy_splits
+from synthorax.studies.malignant_or_benign import by_size, check_rated, diameters_of, malignancy_splits
 from synthorax.studies.results import Arm, Interval
 from synthorax.studies.trials import (
     Scores,
     Splits,
     Study,
     check_patients,
+    check_places,
     check_splits,
     decisions,
     defined,
@@ -106,11 +108,8 @@ def segmentation_arms(study: Study, config: TaskConfig) -> list[Arm]:
     """Train and measure segmenters of a nodule's voxels in the patch around it."""
     check_size(Segmentation(config))
 
-    def places(split: str) -> list[Place]:
-        return outlined_places(study.store.in_split(split))
-
-    splits = study.splits(config, places)
-    check_splits(study.store, splits, {POSITIVE: "a nodule with an outline"})
+    check_outlined(study.store)
+    splits = study.splits(config, lambda split: outlined_places(study.store.in_split(split)))
     found = study.scores("segmenter", config, splits)
     whole, patients = all_of(splits.test), patients_of(splits.test)
     truth = whole["mask"][:, 0].numpy() > 0
@@ -127,6 +126,22 @@ def segmentation_arms(study: Study, config: TaskConfig) -> list[Arm]:
         metrics |= defined({label: partial(_dice_of_some, overlaps, rows, patients) for label, rows in sizes.items()})
         arms.append(Arm(name, seeds, metrics, {}))
     return arms
+
+
+def check_outlined(store: Store) -> None:
+    """Check, before any patch is cut, that every split has enough patients with an outlined nodule.
+
+    Raises:
+        InputError: a split has too few.
+    """
+    places = {split: outlined_places(store.in_split(split)) for split in SPLITS}
+    check_places(store, places, {POSITIVE: "a nodule with an outline"})
+
+
+def check_rated_by_each_rule(store: Store) -> None:
+    """Check that every split has enough patients of both classes by each rule of malignancy; see `check_rated`."""
+    for rule in get_args(MalignancyRule):
+        check_rated(store, rule)
 
 
 def _dice_of_some(

@@ -9,12 +9,20 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.report import write_page
 from synthorax.studies.answers import what_real_alone_gives
-from synthorax.studies.baselines import detection_arms, malignancy_arms, segmentation_arms
+from synthorax.studies.baselines import (
+    check_outlined,
+    check_rated_by_each_rule,
+    detection_arms,
+    malignancy_arms,
+    segmentation_arms,
+)
 from synthorax.studies.results import RESULTS, TRAININGS, Arm, check_study_folder, data_facts, machine, write_results
-from synthorax.studies.trials import Study, check_trainings
+from synthorax.studies.trials import Study, check_patients, check_trainings
 from synthorax.tasks.config import TaskConfig
 
 BASELINE_STUDIES = {"detection": detection_arms, "malignancy": malignancy_arms, "segmentation": segmentation_arms}
+CHECKS = {"detection": check_patients, "malignancy": check_rated_by_each_rule, "segmentation": check_outlined}
+"""Checks of the numbers of patients that each task needs, all of them done before the first training."""
 TITLES = {
     "detection": "A nodule, or a patch of the same scans without one",
     "malignancy": "Malignant or benign, as readers rate it",
@@ -51,6 +59,8 @@ def study_baselines(
     if unknown := set(configs) - set(BASELINE_STUDIES):
         raise InputError("task", repr(min(unknown)), " or ".join(BASELINE_STUDIES))
     check_study_folder(out)
+    for name in configs:
+        CHECKS[name](store)
     study = Study(store, out / TRAININGS, range(seed, seed + trainings), device)
     arms = {name: BASELINE_STUDIES[name](study, config) for name, config in configs.items()}
     named = [Arm(f"{task}: {arm.name}", arm.seeds, arm.metrics, arm.paper) for task in arms for arm in arms[task]]

@@ -9,6 +9,7 @@ from typing import get_args
 
 from matplotlib.figure import Figure
 
+from synthorax.datasets.lineage import check_unseen
 from synthorax.datasets.store import Store
 from synthorax.figures import forest
 from synthorax.makers import Method
@@ -17,7 +18,6 @@ from synthorax.report import write_page
 from synthorax.studies.answers import whether_it_helps
 from synthorax.studies.malignancy import LEAST_TRAININGS_COMPARED, PAPER_COUNTS, MalignancyOutcome, malignancy_study
 from synthorax.studies.malignancy_recipes import FLIPS, RATIOS, RAW, ArmKind
-from synthorax.studies.patch_makers import check_maker_fits
 from synthorax.studies.results import RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
@@ -59,7 +59,7 @@ def study_malignancy(
     """
     check_trainings(trainings)
     for maker in makers:
-        check_maker_fits(maker, store, config)
+        check_unseen(maker.lineage, store)  # as injectors, makers work on any patches
     check_study_folder(out)
     study = Study(store, out / TRAININGS, range(seed, seed + trainings), device)
     outcome = malignancy_study(study, config, makers, arms=arms, ratios=ratios, rule=rule)

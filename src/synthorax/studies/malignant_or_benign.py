@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from synthorax.datasets.patches import PatchDataset, Place
 from synthorax.datasets.places import nodule_places
+from synthorax.datasets.store import SPLITS, Store
 from synthorax.metrics.roc import auc_of, matched_auc_of
 from synthorax.nodule import MalignancyRule, malignancy_of
 from synthorax.studies.results import Interval
-from synthorax.studies.trials import Splits, Study, check_splits, defined, over_seeds, patients_of
+from synthorax.studies.trials import Splits, Study, check_places, defined, over_seeds, patients_of
 from synthorax.tasks.config import TaskConfig
 
 LIKE_SIZE_RATIO = 1.15
@@ -30,14 +31,24 @@ def malignancy_splits(study: Study, config: TaskConfig, rule: MalignancyRule) ->
     Raises:
         InputError: a split has too few patients of a class.
     """
+    check_rated(study.store, rule)
+    return study.splits(config, partial(_rated, study.store, rule))
 
-    def places(split: str) -> list[Place]:
-        rated = nodule_places(study.store.in_split(split), lambda nodule: malignancy_of(nodule, rule))
-        return [place for place in rated if place.nodule and place.nodule.attributes.diameter_mm]
 
-    splits = study.splits(config, places)
-    check_splits(study.store, splits, {0: "a benign nodule", 1: "a malignant nodule"})
-    return splits
+def check_rated(store: Store, rule: MalignancyRule) -> None:
+    """Check, before any patch is cut, that every split has enough patients with benign and with malignant nodules.
+
+    Raises:
+        InputError: a split has too few patients of a class.
+    """
+    places = {split: _rated(store, rule, split) for split in SPLITS}
+    check_places(store, places, {0: "a benign nodule", 1: "a malignant nodule"})
+
+
+def _rated(store: Store, rule: MalignancyRule, split: str) -> list[Place]:
+    """Return the places of the rated nodules of a split that have a diameter."""
+    rated = nodule_places(store.in_split(split), lambda nodule: malignancy_of(nodule, rule))
+    return [place for place in rated if place.nodule and place.nodule.attributes.diameter_mm]
 
 
 def diameters_of(patches: PatchDataset) -> NDArray[np.float64]:

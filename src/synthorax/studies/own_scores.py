@@ -16,6 +16,7 @@ from synthorax.io.tables import read_table
 from synthorax.metrics.bootstrap import UndefinedError, difference
 from synthorax.metrics.comparisons import holm_of_known
 from synthorax.metrics.roc import auc_of
+from synthorax.screen import quantity
 from synthorax.studies.results import Arm, Test
 from synthorax.studies.trials import compared_over_seeds, over_seeds
 
@@ -72,15 +73,15 @@ def read_own_scores(files: Sequence[Path]) -> OwnScores:
         ]
         if missing := [name for name in SCORE_COLUMNS if name not in rows[0]]:
             raise InputError(file, f"no column {missing[0]}", EXPECTED_SCORES)
-        for number, row in enumerate(rows, start=1):
+        for line, row in enumerate(rows, start=2):
             arm, training = row.get("arm") or file.stem, row.get("training") or ""
-            case = _case_of(file, number, row)
+            case = _case_of(file, line, row)
             cases = found.setdefault(arm, {}).setdefault(training, {})
             if case in cases:
                 which = f"case {case[1]} of patient {case[0]} twice in arm {arm}"
                 expected = "one score for each case; a column training tells several trainings apart"
                 raise InputError(file, which, expected)
-            cases[case] = _values_of(file, number, row)
+            cases[case] = _values_of(file, line, row)
     if len(found) < 2:
         only = next(iter(found), "")
         raise InputError("scores", f"only the arm {only}", "two arms or more; give a file for each arm")
@@ -91,15 +92,15 @@ def read_own_scores(files: Sequence[Path]) -> OwnScores:
     return _together(found)
 
 
-def _case_of(file: Path, number: int, row: Mapping[str, str]) -> tuple[str, str]:
+def _case_of(file: Path, line: int, row: Mapping[str, str]) -> tuple[str, str]:
     """Return the patient and the case of a row."""
     for name in ("patient", "case"):
         if not row[name]:
-            raise InputError(file, f"no {name} in row {number}", "a patient and a case in each row")
+            raise InputError(file, f"no {name} in line {line}", "a patient and a case in each line")
     return row["patient"], row["case"]
 
 
-def _values_of(file: Path, number: int, row: Mapping[str, str]) -> tuple[int, float]:
+def _values_of(file: Path, line: int, row: Mapping[str, str]) -> tuple[int, float]:
     """Return the label and the score of a row."""
     values = {}
     for name in ("label", "score"):
@@ -108,9 +109,9 @@ def _values_of(file: Path, number: int, row: Mapping[str, str]) -> tuple[int, fl
         except ValueError:
             values[name] = nan
     if values["label"] not in (0, 1):
-        raise InputError(file, f"label {row['label']!r} in row {number}", "1 for a nodule, else 0")
+        raise InputError(file, f"label {row['label']!r} in line {line}", "1 for a nodule, else 0")
     if not isfinite(values["score"]):
-        raise InputError(file, f"score {row['score']!r} in row {number}", "a finite number, larger for a nodule")
+        raise InputError(file, f"score {row['score']!r} in line {line}", "a finite number, larger for a nodule")
     return int(values["label"]), values["score"]
 
 
@@ -122,8 +123,9 @@ def _together(found: Mapping[str, Mapping[str, Mapping[tuple[str, str], tuple[in
         for scores in trainings.values():
             if other := sorted(cases.keys() ^ scores.keys()):
                 lacking = arm if other[0] in cases else first
-                what = f"{len(other)} cases that not all arms and trainings have, such as {other[0][1]} of patient "
-                raise InputError("scores", f"{what}{other[0][0]}, not in {lacking}", "the same cases in each")
+                what = f"{quantity(len(other), 'case')} that not all arms and trainings have"
+                which = f"{other[0][1]} of patient {other[0][0]}, not in {lacking}"
+                raise InputError("scores", f"{what}, such as {which}", "the same cases in each")
             if wrong := [case for case in cases if cases[case][0] != scores[case][0]]:
                 what = f"case {wrong[0][1]} of patient {wrong[0][0]} with label {scores[wrong[0]][0]} in {arm}"
                 raise InputError("scores", f"{what} and another in {first}", "the same label in each arm")

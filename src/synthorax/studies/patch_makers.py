@@ -210,8 +210,8 @@ def too_wide(train: PatchDataset) -> str:
     """Return a sentence about the training nodules that `nodules_of` leaves out; empty if there are none."""
     widest, known = train.spec.widest_mm, with_diameter(train)
     wider = sum((each.diameter_mm or 0) > widest for each in known)
-    left_out = f"{wider} of {len(known)} training nodules are wider than {widest:g} mm and do not fit into a patch"
-    return f"{left_out}; their attributes are not requested of synthetic nodules." if wider else ""
+    left_out = f"{wider} of {len(known)} training nodules are wider than the {widest:g} mm of a patch"
+    return f"{left_out}: they are trained on, but no synthetic nodule is made like them." if wider else ""
 
 
 def with_diameter(patches: PatchDataset) -> list[NoduleAttributes]:

@@ -116,7 +116,7 @@ def study_folder(out: Path, study: str, request: Mapping[str, Any], *, overwrite
     request = json.loads(json.dumps({"study": study, **request}))
     with working_in(out):
         file = out / RESULTS
-        if file.is_file() and not overwrite and (other := _other_request(read_mapping(file), request)):
+        if file.is_file() and not overwrite and (other := other_request(read_mapping(file), request)):
             raise InputError(
                 out, f"the results of another study ({other})", "the same request, another folder, or --overwrite"
             )
@@ -126,7 +126,7 @@ def study_folder(out: Path, study: str, request: Mapping[str, Any], *, overwrite
             temporary.write_text(json.dumps(content | {"request": request}, indent=1) + "\n")
 
 
-def _other_request(results: Mapping[str, Any], request: Mapping[str, Any]) -> str:
+def other_request(results: Mapping[str, Any], request: Mapping[str, Any]) -> str:
     """Return in what the request of earlier results differs; empty if it does not.
 
     Results of an earlier version have no request; their study and the fingerprint of their data are compared.

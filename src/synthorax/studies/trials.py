@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from synthorax.metrics.bootstrap import (
 from synthorax.metrics.classification import Confusion, choose_threshold, confusion_of
 from synthorax.metrics.estimates import Comparison
 from synthorax.metrics.roc import auc_of
+from synthorax.patch import POSITIVE
 from synthorax.provenance import fingerprint
 from synthorax.studies.noted import read_scores
 from synthorax.studies.results import Interval
@@ -46,12 +47,10 @@ from synthorax.training.system import Batches
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
 """Names of the splits in sentences."""
 MORE_PATIENTS = (
-    "prepare more patients, or divide them otherwise, as with --split 0.4,0.3,0.3; models that were trained on this "
-    "store must then be trained again"
+    "prepare more patients, or divide them otherwise, by --split or a column split of the table; models that were "
+    "trained on this store must then be trained again"
 )
 """What to do about a split with too few patients, for errors."""
-NUMBERS = {0: "no", 1: "one"}
-"""Numbers of patients that are written in words."""
 Measure = Callable[[Confusion], object]
 MEASURES: dict[str, Measure] = {
     "sensitivity": lambda found: found.sensitivity,
@@ -145,13 +144,28 @@ def check_splits(store: Store, splits: Splits, kinds: Mapping[int, str]) -> None
     Raises:
         InputError: a split has fewer than `LEAST_PATIENTS` patients of a class.
     """
-    for name, patches in vars(splits).items():
-        for label, kind in kinds.items():
-            n = len({p.patient_id for p in patches.places if p.label == label})
-            if n < LEAST_PATIENTS:
-                have = "patient has" if n == 1 else "patients have"
-                found = f"{NUMBERS.get(n, n)} {SPLIT_WORDS.get(name, name)} {have} {kind}"
-                raise InputError(store.path, found, f"{LEAST_PATIENTS} or more in each split; {MORE_PATIENTS}")
+    check_places(store, {name: patches.places for name, patches in vars(splits).items()}, kinds)
+
+
+def check_places(store: Store, places: Mapping[Any, Sequence[Place]], kinds: Mapping[int, str]) -> None:
+    """Check that every split has enough patients of every class for a study, before patches are cut.
+
+    Args:
+        store: the store, for the error.
+        places: split to the places of its patches.
+        kinds: class to the words for what its patients have, such as `a malignant nodule`.
+
+    Raises:
+        InputError: a split has fewer than `LEAST_PATIENTS` patients of a class; names the numbers of all splits.
+    """
+    for label, kind in kinds.items():
+        found = {split: len({p.patient_id for p in own if p.label == label}) for split, own in places.items()}
+        if min(found.values()) < LEAST_PATIENTS:
+            counts = ", ".join(f"{n} in {split}" for split, n in found.items())
+            needed = len(found) * LEAST_PATIENTS
+            least = f"{LEAST_PATIENTS} or more in each split, which are {needed} at least"
+            more = MORE_PATIENTS if sum(found.values()) >= needed else "prepare more of them"
+            raise InputError(store.path, f"patients with {kind}: {counts}", f"{least}; {more}")
 
 
 def check_patients(store: Store) -> None:
@@ -160,11 +174,7 @@ def check_patients(store: Store) -> None:
     Raises:
         InputError: a split has fewer than `LEAST_PATIENTS`; names the numbers of all splits.
     """
-    found = {split: len({p.patient_id for p in nodule_places(store.in_split(split))}) for split in SPLITS}
-    if min(found.values()) < LEAST_PATIENTS:
-        counts = ", ".join(f"{n} in {split}" for split, n in found.items())
-        least = f"{LEAST_PATIENTS} or more in each split, which are {len(SPLITS) * LEAST_PATIENTS} at least"
-        raise InputError(store.path, f"patients with nodules: {counts}", f"{least}; {MORE_PATIENTS}")
+    check_places(store, {split: nodule_places(store.in_split(split)) for split in SPLITS}, {POSITIVE: "a nodule"})
 
 
 def check_trainings(trainings: int) -> None:

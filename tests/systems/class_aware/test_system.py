@@ -53,7 +53,7 @@ def test_the_nodules_of_each_class_are_counted_and_few_of_a_class_are_warned_of(
     made_ready(tmp_path)
     said = capsys.readouterr().err
     assert "training nodules: 8 (4 benign, 4 malignant)" in said
-    assert "warning: 4 of 8 training nodules are malignant" in said
+    assert "warning: only 4 of 8 training nodules are malignant" in said
 
 
 def test_patches_smaller_than_every_ball_are_refused(tmp_path):
