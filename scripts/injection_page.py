@@ -80,7 +80,7 @@ def result_lines(figures: Mapping[str, Any], painted: Mapping[str, Any]) -> Iter
     shares = ", ".join(f"{name} {three(found['called']['injected'], '.0%')}" for name, found in added.items())
     same = _names(name for name, found in added.items() if found["called more"]["equivalent"])
     margin = added[INJECTOR]["called more"]["margin"]
-    yield f"Added: detectors find {three(real, '.0%')} of the real nodules of held-out patients, and of synthetic ones of the same diameters and ratings {shares}; within {margin:.0%}, the same share as of the real ones is shown for {same}."
+    yield f"Added: detectors find {three(real, '.0%')} of the real nodules of held-out patients, and of synthetic ones of the same diameters and ratings {shares}; only for {same} is it shown that the share differs from that of the real ones by less than {margin:.0%}."
     _, judged = next(iter(painted["told"].items()))
     apart = ", ".join(f"{name} {one['auc'][0]:.2f}" for name, one in judged["methods"].items() if name in added)
     yield f"A network that is trained for it can tell them from real nodules; its AUC, of which .5 would be perfect: {apart}."
