@@ -17,7 +17,8 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from in_painting_measures import (
 )
 from in_painting_page import read_figures, whole_page
 from in_painting_sheets import class_pictures, contact_sheet
-from known_sites import MADE_NODULES, STORE, jobs_key, sites
+from known_sites import MADE_NODULES, STORE, jobs_key, kept, sites
 from measuring import user_seconds
 from pasted_nodules import PASTED
 from rendering_measures import Pairs
@@ -85,14 +86,20 @@ def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
         "sites": {split: sum(every[job.real].split == split for job in places.jobs) for split in splits},
         "methods": {name: {"sha256": shas[name], "heeds": sorted(method.heeds)} for name, method in methods.items()},
     }
+    key = fingerprint(repr((head, shas)).encode())[:16]
+
+    def step(name: str, make: Callable[[], Any]) -> Any:
+        """Return the result of a step, or that of an earlier call that was stopped after it."""
+        return kept(out / "steps" / f"{name}-{key}.pickle", make)
+
     for name, making in makings.items():
-        figures["methods"][name]["in-painting"] = in_painting_rows(making)
+        figures["methods"][name]["in-painting"] = step(f"in-painting-{name}", partial(in_painting_rows, making))
         say(started, f"{name}: {figures['methods'][name]['in-painting']['missed']}")
     judged = [making for name, making in makings.items() if name != PASTED]  # the edge of what is pasted can be told
     rows = common_rows(judged)
     pairs = Pairs.of(every, [places.jobs[i] for i in rows])
     figures["common sites"] = len(rows)
-    figures["kid"] = kid_rows(places, judged, rows)
+    figures["kid"] = step("kid", lambda: kid_rows(places, judged, rows))
     say(started, f"KID x 1000: {figures['kid']}")
     kind, _ = Counter(every[places.jobs[i].real].kind for i in rows).most_common(1)[0]
     alone = [i for i in rows if every[places.jobs[i].real].kind == kind]
@@ -101,20 +108,22 @@ def measure(out: Path, asked: Sequence[str], quick: bool) -> dict[str, Any]:
     for name, found in width_rows(pairs, every, judged, rows).items():
         (figures if name == "real" else figures["methods"][name])["widths"] = found
     readers = MalignancyReaders(store, QUICK_READERS if quick else READERS)
-    figures["readers"] = {split: readers.real(split) for split in splits} | {"n": QUICK_READERS if quick else READERS}
-    figures["real measures"] = real_measure_rows(places)
+    of_real = step("readers", lambda: {split: readers.real(split) for split in splits})
+    figures["readers"] = of_real | {"n": QUICK_READERS if quick else READERS}
+    figures["real measures"] = step("real", partial(real_measure_rows, places))
     say(started, f"real nodules: {figures['readers']}, {figures['real measures']}")
     for making in judged:
         name = making.name
         contact_sheet(pairs, making, rows, out)
         if "malignancy" in making.method.heeds:
-            figures["methods"][name]["class"] = class_rows(making, readers)
+            figures["methods"][name]["class"] = step(f"class-{name}", partial(class_rows, making, readers))
             class_pictures(making, out)
             say(started, f"{name}, class: {figures['methods'][name]['class']}")
         if isinstance(making.method, Learned):
-            figures["methods"][name]["reconstruction"] = reconstruction_rows(places, making.method)
+            make = partial(reconstruction_rows, places, making.method)
+            figures["methods"][name]["reconstruction"] = step(f"reconstruction-{name}", make)
             say(started, f"{name}, reconstruction: {figures['methods'][name]['reconstruction']}")
-    figures["told"] = told_apart_rows(pairs, judged, rows, 1 if quick else 2)
+    figures["told"] = step("told", lambda: told_apart_rows(pairs, judged, rows, 1 if quick else 2))
     say(started, f"told apart: {figures['told']}")
     figures["cpu minutes"] = round(user_seconds() / 60, 1)
     with atomic_file(out / "figures.json") as file:
