@@ -456,7 +456,10 @@ class Streams(Maker, Protocol):
 
 
 class Method(Maker, Protocol):
-    """Edits patches of CT: puts nodules in (role `injects`), takes them out (`erases`), or both."""
+    """Edits patches of CT: puts nodules in (role `injects`), takes them out (`erases`), or both.
+
+    Studies and training send a method to worker processes, so it has to pickle.
+    """
 
     def reach_mm(self, edit: Edit) -> tuple[float, float]:
         """Return how far an edit reaches from its middle, in millimetres.

@@ -22,6 +22,7 @@ from synthorax.api.system_trial import (
     _Noted,
     _outside,
     _reach,
+    _sent,
     _shape_mm,
     _together,
 )
@@ -588,6 +589,12 @@ def test_doctor_notes_an_injector_that_does_not_look_at_the_spacing_or_turns_it_
         _Noted, match=r"the voxels stretch a nodule: it is .* on voxels of .* mm; measure by patch\.spacing_mm"
     ):
         _shape_mm(Balls(in_mm))
+
+
+def test_doctor_names_an_editor_that_cannot_be_sent_to_other_processes():
+    _sent(Balls(in_mm=tuple))
+    with pytest.raises(_Broken, match="pickle: .*lambda.*; its class belongs to a module, and its attributes have"):
+        _sent(Balls())
 
 
 def test_doctor_notes_an_injector_whose_region_hardly_holds_its_nodule():

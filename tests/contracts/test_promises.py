@@ -1,6 +1,7 @@
 """The guarantees of every maker, tested on every system of the registry and two of other packages."""
 
 import json
+import pickle
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -225,6 +226,16 @@ def test_edits_done_together_equal_each_done_alone(name, role, maker_of, patches
         assert filled.attributes == single.attributes
         assert (filled.mask is None) == (single.mask is None)
         assert filled.mask is None or np.array_equal(filled.mask, single.mask)
+
+
+@pytest.mark.parametrize(("name", "role"), EDITORS)
+def test_an_editor_that_is_sent_to_another_process_makes_the_same(name, role, maker_of, patches):
+    method = maker_of(name, role)
+    sent = pickle.loads(pickle.dumps(method))
+    volumes, regions, seeds = (each[:1] for each in patches)
+    asked = edits(EDITS[role], regions, volumes)
+    (own,), (theirs,) = (each.fill_many(volumes, regions, asked, seeds) for each in (method, sent))
+    assert own.hu.tobytes() == theirs.hu.tobytes()
 
 
 @pytest.mark.parametrize(("name", "role"), EDITORS)

@@ -55,6 +55,13 @@ class Flattener:
         ]
 
 
+class Idler(Flattener):
+    """Changes nothing."""
+
+    def fill_many(self, patches, regions, edits, seeds):
+        return [Filled(patch.voxels.astype(np.float32), None, edit.nodule) for patch, edit in zip(patches, edits)]
+
+
 @pytest.fixture
 def read(tmp_path):
     """A function that writes cases into a store and reads their chests in this process."""
@@ -127,6 +134,13 @@ def test_nodules_are_taken_out_in_the_scans_own_voxels_or_told_to_stay(read, cap
     assert erased.voxels.max() < 300
     assert erased.without_nodules
     assert "stay in them" not in capsys.readouterr().err
+
+
+def test_a_nodule_that_is_still_visible_after_the_erasure_is_told_to_stay(read, capsys):
+    chests = read(scan("a", nodule=True), grid=ChestGrid((32, 32, 32)), erased_by=Idler())
+    assert chests.nodules_left == {"a": 1}
+    assert not chests.without_nodules
+    assert "stay in them, because their place is not known or they are still visible" in capsys.readouterr().err
 
 
 def test_scans_of_which_not_all_nodules_are_known_are_told(read, capsys):

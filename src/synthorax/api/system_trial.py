@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -317,6 +318,8 @@ def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None
     """Yield the promises of a maker's roles, each with the function that checks it."""
     from synthorax import hub
 
+    if entry.roles & KIND_OF.keys():
+        yield "the maker can be sent to other processes", partial(_sent, maker)
     yield "the attributes that the maker uses are those of nodules", partial(_heeds, maker)
     if maker.heeds and entry.roles & {"makes patches", "makes shapes", "injects"}:
         yield "the attributes that the maker uses change what is made", partial(_idle_attributes, maker, entry.roles)
@@ -345,6 +348,13 @@ def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None
         yield "a painted window is finite and the same for a seed", partial(_paints, cast(Painter, maker))
     if "judges" in entry.roles:
         yield "a judgement is a probability that does not depend on the others", partial(_judges, cast(Judge, maker))
+
+
+def _sent(maker: Maker) -> None:
+    try:
+        pickle.loads(pickle.dumps(maker))
+    except Exception as error:  # a class may raise anything when it is pickled
+        raise _Broken(f"pickle: {error}; its class belongs to a module, and its attributes have to pickle") from error
 
 
 def _heeds(maker: Maker) -> None:

@@ -22,7 +22,7 @@ from synthorax.anatomy.placement import Ball
 from synthorax.datasets.chest_grid import ChestGrid
 from synthorax.datasets.progress import tell, with_progress
 from synthorax.datasets.store import Case, CaseEntry, Store
-from synthorax.editing.erase import Unwanted, erase_nodules
+from synthorax.editing.erase import Unwanted, erase_nodules, is_gone
 from synthorax.editing.plan import ball_around
 from synthorax.errors import InputError, OutputError, reason
 from synthorax.geometry import resized_box
@@ -36,7 +36,7 @@ from synthorax.volume import Volume
 
 LUNG_BOX_MARGIN_MM = 10.0
 """Margin in mm of the lungs' box, as far as the scan reaches, so that the box includes the chest wall around them."""
-CHESTS_RECIPE = 1
+CHESTS_RECIPE = 2
 """Version of the recipe, part of the cache's key; raise it when the same request would give other chests."""
 MOST_LEFT_OUT_NAMED = 3
 """Most left-out cases that the line on the screen names; it gives the number of all."""
@@ -51,8 +51,8 @@ class Chests:
         cases: case of each chest.
         voxels: HU, int16 [n, z, y, x], mapped from the cache.
         spacing_mm: voxel size (z, y, x) of each chest, float64 [n, 3].
-        nodules_left: case id to the number of its nodules that were not erased, either because no eraser was used or
-            because their place and diameter are not known.
+        nodules_left: case id to the number of its nodules that stay, because no eraser was used, because their place
+            and diameter are not known, or because they are still visible after the erasure.
         window: grid, and HU window of networks.
     """
 
@@ -218,7 +218,7 @@ def _fits(case: CaseEntry, grid: ChestGrid) -> bool:
 
 
 def _erased(case: Case, erased_by: Method | None) -> tuple[Case, int]:
-    """Erase the nodules of a case whose place and diameter are known; return it and the number of the others."""
+    """Erase the nodules of a case whose place and diameter are known; return it and the number of nodules left."""
     unwanted = []
     for nodule in case.nodules:
         region, diameter = case.region(nodule), nodule.attributes.diameter_mm
@@ -229,7 +229,7 @@ def _erased(case: Case, erased_by: Method | None) -> tuple[Case, int]:
     if erased_by is None or not unwanted:
         return case, len(case.nodules)
     edited = erase_nodules(case.ct, unwanted, erased_by, derive(0, "erase", case.case_id))
-    return replace(case, ct=edited.ct), len(case.nodules) - len(unwanted)
+    return replace(case, ct=edited.ct), len(case.nodules) - sum(map(is_gone, edited.nodules))
 
 
 def _box_of_lungs(ct: Volume, size: tuple[int, int, int]) -> Volume:
@@ -319,7 +319,7 @@ def _chests_line(chests: Chests, cases: Sequence[CaseEntry], is_erased: bool) ->
         line += f"; {len(left_out)} cases are left out: {', '.join(left_out[:MOST_LEFT_OUT_NAMED])}{more}"
     if nodules := sum(chests.nodules_left.values()):
         with_them = sum(bool(n) for n in chests.nodules_left.values())
-        why = "because their place and diameter are not known" if is_erased else "because no eraser was used"
+        why = "because their place is not known or they are still visible" if is_erased else "because no eraser was used"
         line += f"; {nodules} nodules of {with_them} chests stay in them, {why}"
     if unknown := sum(case.annotated != "all" for case in chests.cases):
         line += f"; {unknown} chests may have further nodules, since not all of theirs are known"

@@ -147,7 +147,7 @@ class Trainable(ABC):
         self.memory: dict[str, Tensor] = {}
         self.optimizers: dict[str, Optimizer] = {}
         self.stage, self.begun = "", 0
-        self.learning: Set[str] = self.networks.keys()
+        self.learning: Set[str] = frozenset(self.networks)
         self.share = Share()
         self._fabric: Fabric | None = None
 
@@ -202,7 +202,7 @@ class Trainable(ABC):
         Raises:
             KeyError: the model has no network of a name in `trains`.
         """
-        self.stage, self.learning = stage, self.networks.keys() if trains is None else trains
+        self.stage, self.learning = stage, frozenset(self.networks if trains is None else trains)
         self.begun = begun
         if unknown := self.learning - self.networks.keys():
             raise KeyError(f"networks of stage {stage}: {', '.join(sorted(unknown))}")
