@@ -593,7 +593,7 @@ def test_doctor_notes_an_injector_that_does_not_look_at_the_spacing_or_turns_it_
 
 def test_doctor_names_an_editor_that_cannot_be_sent_to_other_processes():
     _sent(Balls(in_mm=tuple))
-    with pytest.raises(_Broken, match="pickle: .*lambda.*; its class belongs to a module, and its attributes have"):
+    with pytest.raises(_Broken, match=r"pickle: .*lambda.*; its class belongs to a module, and its attributes have"):
         _sent(Balls())
 
 

@@ -59,7 +59,10 @@ class Idler(Flattener):
     """Changes nothing."""
 
     def fill_many(self, patches, regions, edits, seeds):
-        return [Filled(patch.voxels.astype(np.float32), None, edit.nodule) for patch, edit in zip(patches, edits)]
+        return [
+            Filled(patch.voxels.astype(np.float32), None, edit.nodule)
+            for patch, edit in zip(patches, edits, strict=True)
+        ]
 
 
 @pytest.fixture
@@ -140,7 +143,7 @@ def test_a_nodule_that_is_still_visible_after_the_erasure_is_told_to_stay(read, 
     chests = read(scan("a", nodule=True), grid=ChestGrid((32, 32, 32)), erased_by=Idler())
     assert chests.nodules_left == {"a": 1}
     assert not chests.without_nodules
-    assert "stay in them, because their place is not known or they are still visible" in capsys.readouterr().err
+    assert "stay in them, because their place is unknown or they are still visible" in capsys.readouterr().err
 
 
 def test_scans_of_which_not_all_nodules_are_known_are_told(read, capsys):

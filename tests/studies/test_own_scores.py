@@ -129,6 +129,17 @@ def test_the_same_comparison_is_there_already_and_another_is_refused(tmp_path):
     assert page.stat().st_mtime_ns > before
 
 
+def test_files_of_one_name_in_two_folders_are_told_apart(tmp_path):
+    files = [tmp_path / arm / "scores.csv" for arm in ("without", "with")]
+    for file in files:
+        file.parent.mkdir()
+        written(file, [row | {"arm": file.parent.name} for row in rows_of(file.parent.name, 0)])
+    api.study_scores(files, tmp_path / "out")
+    files[0].write_text(files[0].read_text() + "\n")
+    with pytest.raises(InputError, match=r"the results of another study \(of other scores\)"):
+        api.study_scores(files, tmp_path / "out")
+
+
 def test_another_reference_and_a_folder_of_something_else_are_refused(tmp_path):
     files = [arm_file(tmp_path, arm, (0,)) for arm in ("without", "with")]
     with pytest.raises(InputError, match="reference: found 'real'; expected one of the arms without, with"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -242,7 +243,7 @@ def read_scan_given(scan: str | Path | Scan | Volume, series: str | None, force:
 
     if isinstance(scan, str | Path):
         read = read_scan(Path(scan), series, any_values=force, as_stored=True)
-        return replace(read, notes=(*read.notes, *images_beside_slices(Path(scan))))
+        return replace(read, notes=(*read.notes, *_images_beside_slices(Path(scan))))
     if not isinstance(scan, Volume):
         return scan
     try:
@@ -254,7 +255,7 @@ def read_scan_given(scan: str | Path | Scan | Volume, series: str | None, force:
         return Scan(scan, notes=(str(doubt),))
 
 
-def images_beside_slices(folder: Path) -> tuple[str, ...]:
+def _images_beside_slices(folder: Path) -> tuple[str, ...]:
     """Return a note on images in a folder of DICOM slices that are no masks by their names or by a table, if any."""
     from synthorax.annotations.nodule_table import NODULE_TABLE
     from synthorax.datasets.discovery import MASK_WORDS
@@ -263,7 +264,7 @@ def images_beside_slices(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         return ()
     table = folder / NODULE_TABLE
-    listed = table.read_text(errors="replace") if table.is_file() else ""
+    listed = re.split(r"[\s,;\"/]+", table.read_text(errors="replace")) if table.is_file() else []
     images = [file for file in sorted(folder.iterdir()) if is_image(file)]
     names = [one.name for one in images if not MASK_WORDS.search(image_stem(one)) and one.name not in listed]
     if not names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from pydantic import create_model
 
-from synthorax.api.edit_requests import images_beside_slices, recorded_options
+from synthorax.api.edit_requests import read_scan_given, recorded_options
 from synthorax.cli.attributes import asks_help
 from synthorax.cli.flags import value_of, with_options
 from synthorax.cli.options import FOLDER_FLAGS, NODULE_FLAGS, parse_places
@@ -21,7 +21,7 @@ from synthorax.errors import InputError
 from synthorax.hub import system_of, who
 from synthorax.io.atomic import claiming
 from synthorax.io.mappings import read_mapping
-from synthorax.io.scans import Scan, read_scan
+from synthorax.io.scans import Scan
 from synthorax.io.walk import listed
 from synthorax.makers import Options, Role, meanings
 from synthorax.provenance import MANIFEST
@@ -166,11 +166,9 @@ def scan_to_edit(
     indices = parse_places(voxel, "--voxel", "I,J,K, such as --voxel=120,256,80")
     sources = [Path(path) for path in (scan, *beside) if isinstance(path, str | Path)]
     with claiming(out, overwrite=overwrite, sources=sources):
-        read = read_scan(scan, series, any_values=force, as_stored=True)
-        if read.dicom is not None:
-            if read.dicom.left_out:
-                warn(f"left out {listed(read.dicom.left_out)}")
-            read = replace(read, notes=(*read.notes, *images_beside_slices(scan)))
+        read = read_scan_given(scan, series, force)
+        if read.dicom is not None and read.dicom.left_out:
+            warn(f"left out {listed(read.dicom.left_out)}")
         for index in indices:
             _check_voxel(index, read.ct.shape)
         yield read, points + [read.ct.to_world(index[::-1]).tolist() for index in indices]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from synthorax.errors import InputError
 from synthorax.figures import forest
 from synthorax.io.atomic import atomic_folder, check_folder_is_free
 from synthorax.io.mappings import read_mapping
@@ -14,7 +13,7 @@ from synthorax.provenance import sha256
 from synthorax.report import write_page
 from synthorax.studies.answers import which_score_better
 from synthorax.studies.own_scores import LEAST_OWN_TRAININGS, compare_own_scores, read_own_scores
-from synthorax.studies.results import RESULTS, machine, other_request, write_results
+from synthorax.studies.results import RESULTS, check_same_request, machine, write_results
 
 
 def study_scores(files: Sequence[Path], out: Path, *, reference: str | None = None, overwrite: bool = False) -> Path:
@@ -33,13 +32,11 @@ def study_scores(files: Sequence[Path], out: Path, *, reference: str | None = No
         InputError: see `own_scores.read_own_scores` and `own_scores.compare_own_scores`; or the folder holds something
             else.
     """
-    hashes = {file.name: sha256(file) for file in files}
+    hashes = [[file.name, sha256(file)] for file in files]
     request = {"study": "scores", "scores": hashes, "reference": reference or ""}
     earlier = read_mapping(out / RESULTS) if (out / RESULTS).is_file() and not overwrite else {}
     if "request" in earlier:
-        if other := other_request(earlier, request):
-            expected = "the same request, another folder, or --overwrite"
-            raise InputError(out, f"the results of another study ({other})", expected)
+        check_same_request(out, earlier, request)
         return out / "index.html"
     check_folder_is_free(out, overwrite=overwrite, sources=files)
     own = read_own_scores(files)

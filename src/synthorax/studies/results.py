@@ -116,17 +116,26 @@ def study_folder(out: Path, study: str, request: Mapping[str, Any], *, overwrite
     request = json.loads(json.dumps({"study": study, **request}))
     with working_in(out):
         file = out / RESULTS
-        if file.is_file() and not overwrite and (other := other_request(read_mapping(file), request)):
-            raise InputError(
-                out, f"the results of another study ({other})", "the same request, another folder, or --overwrite"
-            )
+        if file.is_file() and not overwrite:
+            check_same_request(out, read_mapping(file), request)
         yield
         content = read_mapping(file)
         with atomic_file(file) as temporary:
             temporary.write_text(json.dumps(content | {"request": request}, indent=1) + "\n")
 
 
-def other_request(results: Mapping[str, Any], request: Mapping[str, Any]) -> str:
+def check_same_request(out: Path, results: Mapping[str, Any], request: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds the results of another request.
+
+    Raises:
+        InputError: names the folder, and in what the requests differ.
+    """
+    if other := _other_request(results, request):
+        found = f"the results of another study ({other})"
+        raise InputError(out, found, "the same request, another folder, or --overwrite")
+
+
+def _other_request(results: Mapping[str, Any], request: Mapping[str, Any]) -> str:
     """Return in what the request of earlier results differs; empty if it does not.
 
     Results of an earlier version have no request; their study and the fingerprint of their data are compared.

@@ -44,8 +44,6 @@ from synthorax.tasks.segmentation import Segmentation
 from synthorax.tasks.training import augmentation, train_task
 from synthorax.training.system import Batches
 
-SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}
-"""Names of the splits in sentences."""
 MORE_PATIENTS = (
     "prepare more patients, or divide them otherwise, by --split or a column split of the table; models that were "
     "trained on this store must then be trained again"
