@@ -294,6 +294,19 @@ def test_info_shows_the_card_by_name_and_by_path(shelf, capsys):
     assert main(["info", "giant"]) == 2
 
 
+def test_info_tells_how_a_system_is_trained_and_used(shelf, capsys):
+    assert main(["info", "ct-sgan"]) == 0
+    said = capsys.readouterr().out
+    assert "bundled_models: none" in said
+    assert "train: `synthorax train ct-sgan --data STORE --out RUN`" in said
+    assert "smoke: seconds." in said
+    assert "used by `synthorax sample RUN`" in said
+    assert main(["info", "render"]) == 0
+    said = capsys.readouterr().out
+    assert "use: render is used by `synthorax inject SCAN --with render`" in said
+    assert "train" not in said
+
+
 def test_info_counts_the_patients_of_a_run(run, capsys):
     assert main(["info", str(run)]) == 0
     printed = capsys.readouterr().out

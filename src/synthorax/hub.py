@@ -409,6 +409,11 @@ def load(model: Path | str) -> Model:
     return made
 
 
+def training_command(entry: Entry) -> str:
+    """Return the command that trains a system, with places for the data and the run folder."""
+    return f"synthorax train {entry.name} --data {DATA_PLACES[entry.data]} --out RUN"
+
+
 def _places(model: Path | str) -> tuple[Path, Path]:
     """Return the folder and the weights file of a model, as `load` takes it."""
     path = Path(model)
@@ -416,9 +421,8 @@ def _places(model: Path | str) -> tuple[Path, Path]:
     if not path.exists() or (is_name and not _is_model(path)):
         if str(model) not in (known := bundled()):
             if (entry := registry().entries.get(str(model))) is not None and entry.is_trained:
-                train = f"synthorax train {entry.name} --data {DATA_PLACES[entry.data]} --out RUN"
                 found = "a system that has no bundled weights"
-                raise InputError(model, found, f"a run folder of it; train it first: {train}")
+                raise InputError(model, found, f"a run folder of it; train it first: {training_command(entry)}")
             names = f"or a bundled model: {', '.join(known)}" if known else "no model is bundled"
             found = "no config.yaml, and no bundled model of that name"
             raise InputError(model, found, f"a run folder, as `synthorax train` makes; {names}")

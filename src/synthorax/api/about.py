@@ -14,6 +14,7 @@ from synthorax.api.about_results import ends_of, quartiles_of
 from synthorax.errors import InputError
 from synthorax.nodule import Nodule, malignancy_of, rating_word
 from synthorax.provenance import MANIFEST
+from synthorax.registry import Entry, registry
 from synthorax.training.files import CONFIG, DATA, read_log
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ def verify(path: str | Path) -> list[FoundMark]:
 
 
 def info(path: str | Path, *, check: bool = False, draw: str | Path | None = None) -> dict[str, Any]:
-    """Return what a store, run folder, bundled model, result, scan, folder of scans, mask, table or array holds.
+    """Return what a store, run folder, model, result, scan, folder of scans, mask, table or array holds.
 
     Args:
-        path: file or folder, or the name of a bundled model.
+        path: file or folder, or the name of a bundled model or of a system.
         check: read every file of a store and compare its hash with the recorded one.
         draw: PNG file to write, with slices of a store's CT beside its label maps of tissues.
 
@@ -85,7 +86,9 @@ def info(path: str | Path, *, check: bool = False, draw: str | Path | None = Non
         path = known[str(path)]
     path = Path(path)
     if not path.exists():
-        raise InputError(path, "nothing", "a file or folder")
+        if (entry := registry().entries.get(str(path))) is not None:
+            return _system(entry)
+        raise InputError(path, "nothing", "a file or folder, or the name of a model or system")
     if check and not (path.is_dir() and is_store(path)):
         raise InputError(path, "no store", "a store, since --check compares the hashes of a store's files")
     if draw is not None and not (path.is_dir() and is_store(path)):
@@ -112,6 +115,18 @@ def info(path: str | Path, *, check: bool = False, draw: str | Path | None = Non
     if path.name == STUDY_RESULTS and is_study(path.parent):
         return study_facts(path.parent)
     return table_or_manifest(path) or _file(path)
+
+
+def _system(entry: Entry) -> dict[str, Any]:
+    from synthorax.hub import bundled, system_of, training_command, uses
+
+    facts: dict[str, Any] = {"holds": "system", "name": entry.name, "about": entry.help}
+    if entry.is_trained:
+        models = [name for name, folder in bundled().items() if system_of(folder).name == entry.name]
+        facts["bundled_models"] = ", ".join(models) or "none"
+        facts["train"] = f"`{training_command(entry)}`"
+        facts["presets"] = {name: entry.about_presets.get(name, "") for name in entry.presets}
+    return facts | ({"use": using.removeprefix("; ")} if (using := uses(entry.name)) else {})
 
 
 def _store(path: Path, check: bool) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def info(
     Parameters
     ----------
     path
-        File or folder, or the name of a bundled model.
+        File or folder, or the name of a bundled model or of a system.
     check
         Read every file of a store and compare its hash with the recorded one.
     draw
@@ -121,7 +121,9 @@ def models(*, json: Json = False) -> None:
         say(f"{name}: {model['what']}")
         say(f"  {', '.join(verbs) or 'for studies'}; {model['mb']:.1f} MB; {figures}")
     if found:
-        say("`synthorax info NAME` shows the card of one: figures, limits, patients, licence")
+        say(
+            "`synthorax info NAME` shows the card of one: figures, limits, patients, licence; `synthorax train --help` lists systems to train"
+        )
 
 
 def doctor(*, system: str | None = None, data: Path | None = None, json: Json = False) -> int:

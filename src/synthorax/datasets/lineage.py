@@ -42,7 +42,7 @@ class HeldOut(NamedTuple):
 
     def __str__(self) -> str:
         if self.by_synthetic:
-            return f"{self.patient_id}, as a synthetic case of {self.split} has"
+            return f"{self.patient_id} (also in a synthetic case of {self.split})"
         return f"{self.patient_id} ({self.split})"
 
 
