@@ -187,7 +187,8 @@ def time_lines(runs: Mapping[str, Path]) -> Iterator[str]:
         steps = [float(row["steps_per_second"]) for row in read_log(run) if row.get("steps_per_second")]
         size = sum(each.numel() for each in hub.load(run).system.networks["painter"].parameters())
         weights = f"{2 * size / 1e6:.1f}"
-        rows.append([name, f"{seconds:.1f}", f"{cpu:.1f}", f"{memory:.1f}", f"{1 / np.median(steps):.2f}", weights])
+        step = f"{1 / np.median(steps):.2f}" if steps else "not kept"
+        rows.append([name, f"{seconds:.1f}", f"{cpu:.1f}", f"{memory:.1f}", step, weights])
     heads = [
         "painter",
         "128^3: seconds",

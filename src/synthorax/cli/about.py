@@ -121,9 +121,8 @@ def models(*, json: Json = False) -> None:
         say(f"{name}: {model['what']}")
         say(f"  {', '.join(verbs) or 'for studies'}; {model['mb']:.1f} MB; {figures}")
     if found:
-        say(
-            "`synthorax info NAME` shows the card of one: figures, limits, patients, licence; `synthorax train --help` lists systems to train"
-        )
+        say("`synthorax info NAME` shows the card of one: figures, limits, patients, licence")
+        say("`synthorax train --help` lists the systems that can be trained")
 
 
 def doctor(*, system: str | None = None, data: Path | None = None, json: Json = False) -> int:
