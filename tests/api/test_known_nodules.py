@@ -116,6 +116,16 @@ def test_the_readers_of_a_nodule_and_the_columns_of_a_table_are_kept_and_the_tab
 
 
 @pytest.mark.parametrize("kind", FORMATS)
+def test_info_lists_the_nodules_by_the_labels_by_which_they_are_erased(once, kind):
+    found = sx.info(file_of(once[kind], "scan"))
+    facts = found["series"][0] if kind == "dicom" else found
+    assert list(facts["nodules"]) == ["1", "2"]
+    where, wide = facts["nodules"]["1"].split(" mm, ")
+    assert np.allclose([float(one) for one in where.split(", ")], LEFT, atol=4)
+    assert float(wide.removesuffix(" mm wide")) == pytest.approx(18, abs=3)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
 def test_the_masks_of_a_scans_folder_are_kept_without_being_named(once, kind, tmp_path):
     scan = once["dicom"] if kind == "dicom" else file_of(once["image"], "scan")
     command = ["inject", str(scan), "--auto", "1", "--diameter", "12", "--out", str(tmp_path / "two")]

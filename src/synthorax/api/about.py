@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from synthorax.api.about_results import ends_of, quartiles_of
 from synthorax.errors import InputError
-from synthorax.nodule import Nodule, malignancy_of, rating_word
+from synthorax.nodule import Nodule, malignancy_of, place_text, rating_word
 from synthorax.provenance import MANIFEST
 from synthorax.registry import Entry, registry
 from synthorax.training.files import CONFIG, DATA, read_log
@@ -291,6 +291,7 @@ def _dicom(path: Path) -> dict[str, Any]:
             try:
                 ct = read_series_files(series.files, series.left_out)
                 row |= _volume(ct.volume) | {"synthetic": ct.mark, "notes": list(ct.notes)}
+                row |= _nodules(path, series.uid)
             except InputError as error:
                 row["unusable"] = str(error)
         made.append(row)
@@ -312,7 +313,8 @@ def _file(path: Path) -> dict[str, Any]:
             return _segmentation(path) | {"synthetic": read_image_mark(path)}
         image = open_image(path)
         kind = "mask" if image.volume.voxels.min() >= 0 and image.volume.voxels.max() <= 255 else "image"
-        return {"holds": kind, **_volume(image.volume), "synthetic": read_image_mark(path), "notes": list(image.notes)}
+        facts = {**_volume(image.volume), "synthetic": read_image_mark(path), "notes": list(image.notes)}
+        return {"holds": kind, **facts, **(_nodules(path) if kind == "image" else {})}
     if path.suffix.lower() == ".npy":
         array = open_npy(path)
         ends = _ends(array) if array.dtype.kind in "biuf" else {}
@@ -329,6 +331,29 @@ def _file(path: Path) -> dict[str, Any]:
         return {"holds": "DICOM file", **about, "synthetic": read_mark(header)}
     found = not_regular(path) or what_is(path) or "a file of no known kind"
     raise InputError(path, found, "a store, run, result, scan, mask, nodules.csv or array")
+
+
+def _nodules(path: Path, series: str | None = None) -> dict[str, Any]:
+    """Return the nodules of a scan by the files beside it, with the labels that `erase --labels` takes."""
+    from synthorax.api.known_nodules import known_nodules
+    from synthorax.editing.plan import ball_around
+    from synthorax.io.scans import read_scan
+    from synthorax.region import regions_of
+
+    try:
+        known = known_nodules(read_scan(path, series, any_values=True, as_stored=True), None)
+    except InputError as error:
+        return {"nodules_unknown": str(error)}
+    found = {}
+    for label, region in enumerate(regions_of(known.labels.voxels) if known.labels else (), start=1):
+        if region.voxels:
+            ball = ball_around(region, known.labels)
+            found[str(label)] = f"{place_text(ball.center_mm)} mm, {ball.diameter_mm:.1f} mm wide"
+    for nodule in known.without:
+        width = nodule.attributes.diameter_mm
+        wide = "of unknown diameter" if width is None else f"{width:.1f} mm wide"
+        found[nodule.nodule_id.lstrip("0") or "0"] = f"{place_text(nodule.center_mm)} mm, {wide}, without a mask"
+    return ({"nodules": found} if found else {}) | ({"notes_on_nodules": list(known.notes)} if known.notes else {})
 
 
 def _segmentation(path: Path) -> dict[str, Any]:

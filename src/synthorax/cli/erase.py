@@ -88,8 +88,8 @@ def erase(
         CSV file with one row for each nodule to remove: center_x_mm, center_y_mm, center_z_mm, diameter_mm, and in a
         folder of scans also image, the path below the folder.
     labels
-        Which nodules to remove, as in 2,3: their labels in the mask, or the numbers of their rows in --plan, from 1. By
-        default all are removed.
+        Which nodules to remove, as in 2,3: their labels, which `synthorax info SCAN` lists, or the numbers of their
+        rows in --plan, from 1. By default all are removed.
     series
         UID of a DICOM series, or the end of it, if the folder has several.
     seed
