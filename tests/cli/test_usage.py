@@ -17,6 +17,11 @@ from synthorax.cli import main
         ("inject x --wall-mm far --out o", "--wall-mm: found 'far'; expected a number"),
         ("inject x --site moon --out o", "--site: found 'moon'; expected lung, pleura or vessel"),
         ("inject x --force=maybe --out o", "--force: found 'maybe'; expected true or false"),
+        (
+            "inject x --at=-70, 0, -150 --out o",
+            "found 0, -150, which belongs to no flag; write several numbers with commas and without spaces, as in "
+            "--at=-70,0,-150; `synthorax inject --help` shows all flags",
+        ),
         ("erase x y --out o", "found y, which belongs to no flag; `synthorax erase --help` shows all flags"),
     ],
 )

@@ -20,6 +20,8 @@ TYPE_WORDS: dict[Any, str] = {
     str: "a text",
 }
 """The words for a value of a type."""
+JOINED = "write several numbers with commas and without spaces, as in --at=-70,0,-150; "
+"""What to do with numbers that stand apart from their flag."""
 
 
 def usage_line(error: CycloptsError, arguments: Sequence[str]) -> str:
@@ -40,8 +42,17 @@ def usage_line(error: CycloptsError, arguments: Sequence[str]) -> str:
         name, expected = error.token.keyword or _name(error.argument), _words(error.target_type)
         return f"{name}: found {error.token.value!r}; expected {expected}" if expected else _as_it_is(error)
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
-        return f"found {' '.join(error.unused_tokens)}, which belongs to no flag; {shows}"
+        joined = JOINED * all(map(_is_numbers, error.unused_tokens))
+        return f"found {' '.join(error.unused_tokens)}, which belongs to no flag; {joined}{shows}"
     return _as_it_is(error)
+
+
+def _is_numbers(token: str) -> bool:
+    """Return whether an argument is numbers, joined by commas."""
+    try:
+        return bool([float(part) for part in token.strip(",").split(",")])
+    except ValueError:
+        return False
 
 
 def _as_it_is(error: CycloptsError) -> str:
