@@ -345,10 +345,11 @@ def _nodules(path: Path, series: str | None = None) -> dict[str, Any]:
     except InputError as error:
         return {"nodules_unknown": str(error)}
     found = {}
-    for label, region in enumerate(regions_of(known.labels.voxels) if known.labels else (), start=1):
-        if region.voxels:
-            ball = ball_around(region, known.labels)
-            found[str(label)] = f"{place_text(ball.center_mm)} mm, {ball.diameter_mm:.1f} mm wide"
+    if known.labels is not None:
+        for label, region in enumerate(regions_of(known.labels.voxels), start=1):
+            if region.voxels:
+                ball = ball_around(region, known.labels)
+                found[str(label)] = f"{place_text(ball.center_mm)} mm, {ball.diameter_mm:.1f} mm wide"
     for nodule in known.without:
         width = nodule.attributes.diameter_mm
         wide = "of unknown diameter" if width is None else f"{width:.1f} mm wide"

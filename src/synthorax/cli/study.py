@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +28,45 @@ from synthorax.cli.options import (
 from synthorax.cli.train import settings_help
 from synthorax.errors import InputError
 from synthorax.screen import say
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True, frozen=True)
+class StudyRun:
+    """Flags that most studies share.
+
+    Parameters
+    ----------
+    out
+        Folder to write.
+    seed
+        Seed of samples and of the first training; the next trainings have the next numbers.
+    config
+        YAML file of the settings that are listed below.
+    set
+        A setting KEY=VALUE; may be repeated.
+    device
+        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
+    overwrite
+        Replace the results of another study or request in OUT; finished trainings that both need are kept.
+    """
+
+    out: Out
+    seed: Seed = 0
+    config: ConfigFile = None
+    set: Settings = None
+    device: Device = "auto"
+    overwrite: Overwrite = False
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of a study in `synthorax.api`."""
+        return {
+            "out": self.out,
+            "settings": parse_settings(self.set or [], self.config),
+            "seed": self.seed,
+            "device": self.device,
+            "overwrite": self.overwrite,
+        }
 
 
 def shapes(
@@ -174,17 +214,12 @@ def baselines(
 def detection(
     *,
     data: Path,
-    out: Out,
     model: Annotated[list[str] | None, Parameter(negative="")] = None,
     preset: Annotated[Literal["paper", "compact", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
     amounts: str = "0.25,1,4",
     negatives: float = 1.0,
     trainings: Trainings = 3,
-    seed: Seed = 0,
-    config: ConfigFile = None,
-    set: Settings = None,  # noqa: A002  (the option's name)
-    device: Device = "auto",
-    overwrite: Overwrite = False,
+    run: StudyRun,
 ) -> None:
     """Test whether generated nodules help a nodule detector, compared with flips, rendered nodules and real data alone.
 
@@ -194,8 +229,6 @@ def detection(
     ----------
     data
         A store, as `synthorax prepare` writes, with at least 4 patients with nodules in each split.
-    out
-        Folder to write.
     model
         Model that makes nodules: the name of a bundled model or a system, or a run folder; may be repeated. By default
         the bundled generator of patches; none tests rendered nodules alone, which are always an arm.
@@ -209,29 +242,15 @@ def detection(
         around nodules, all places without a nodule that a patch has room for are used.
     trainings
         Number of trainings of each arm; the confidence intervals include their spread.
-    seed
-        Seed of the first training; the next ones have the next numbers.
-    config
-        YAML file of the detector's settings.
-    set
-        A setting KEY=VALUE; may be repeated.
-    device
-        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
-    overwrite
-        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     page = api.study_detection(
         data,
-        out,
         models=[] if model == ["none"] else model,
         preset=preset,
-        settings=parse_settings(set or [], config),
         amounts=_numbers("--amounts", amounts),
         negatives=negatives,
         trainings=trainings,
-        seed=seed,
-        device=device,
-        overwrite=overwrite,
+        **run.arguments(),
     )
     say(page)
 
@@ -240,16 +259,11 @@ def false_alarms(
     *,
     data: Path,
     chests: Path,
-    out: Out,
     model: Annotated[list[str] | None, Parameter(negative="")] = None,
     eraser: Annotated[list[str] | None, Parameter(negative="")] = None,
     preset: Annotated[Literal["paper", "compact", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
     trainings: Trainings = 2,
-    seed: Seed = 0,
-    config: ConfigFile = None,
-    set: Settings = None,  # noqa: A002  (the option's name)
-    device: Device = "auto",
-    overwrite: Overwrite = False,
+    run: StudyRun,
 ) -> None:
     """Test which generated nodules, put into whole training chests, reduce a detector's false alarms in other chests.
 
@@ -263,8 +277,6 @@ def false_alarms(
     chests
         A store of whole chests, as `synthorax prepare scans` writes. Its nodules need not be known: places near masses,
         and isolated dense spots, count neither as nodules nor as false alarms.
-    out
-        Folder to write.
     model
         Model that puts nodules into the training chests: the name of a bundled model or a system, or a run folder; may
         be repeated. Rendered nodules, and real nodules that are pasted, are always arms.
@@ -275,29 +287,15 @@ def false_alarms(
         seconds.
     trainings
         Number of trainings of each arm.
-    seed
-        Seed of the first training; the next ones have the next numbers.
-    config
-        YAML file of the detector's settings.
-    set
-        A setting KEY=VALUE; may be repeated.
-    device
-        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
-    overwrite
-        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     page = api.study_false_alarms(
         data,
         chests,
-        out,
         models=model or [],
         erasers=eraser or [],
         preset=preset,
-        settings=parse_settings(set or [], config),
         trainings=trainings,
-        seed=seed,
-        device=device,
-        overwrite=overwrite,
+        **run.arguments(),
     )
     say(page)
 
@@ -305,18 +303,13 @@ def false_alarms(
 def malignancy(
     *,
     data: Path,
-    out: Out,
     model: Annotated[list[str] | None, Parameter(negative="")] = None,
     preset: Annotated[Literal["paper", "compact", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
     arms: str = "raw,weighted,oversampled,flips,malignant,benign,flips-made",
     ratios: str = "0.5,1,2,4",
     rule: Literal["median", "majority"] = "median",
     trainings: Trainings = 5,
-    seed: Seed = 0,
-    config: ConfigFile = None,
-    set: Settings = None,  # noqa: A002  (the option's name)
-    device: Device = "auto",
-    overwrite: Overwrite = False,
+    run: StudyRun,
 ) -> None:
     """Test whether generated malignant nodules help to classify nodules as malignant or benign.
 
@@ -328,8 +321,6 @@ def malignancy(
     ----------
     data
         A store, as `synthorax prepare` writes, whose nodules have ratings of malignancy.
-    out
-        Folder to write.
     model
         Model that puts nodules into patches: the name of a bundled model or a system, or a run folder; may be repeated.
         By default all bundled ones; none tests rendered nodules alone, which are always an arm.
@@ -346,31 +337,17 @@ def malignancy(
         or more (majority).
     trainings
         Number of trainings of each arm; the confidence intervals include their spread.
-    seed
-        Seed of the first training; the next ones have the next numbers.
-    config
-        YAML file of the classifier's settings.
-    set
-        A setting KEY=VALUE; may be repeated.
-    device
-        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
-    overwrite
-        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     say(
         api.study_malignancy(
             data,
-            out,
             models=[] if model == ["none"] else model,
             preset=preset,
-            settings=parse_settings(set or [], config),
             arms=_names(arms),
             ratios=_numbers("--ratios", ratios),
             rule=rule,
             trainings=trainings,
-            seed=seed,
-            device=device,
-            overwrite=overwrite,
+            **run.arguments(),
         )
     )
 
@@ -378,16 +355,11 @@ def malignancy(
 def segmentation(
     *,
     data: Path,
-    out: Out,
     model: Annotated[list[str], Parameter(negative="")],
     preset: Annotated[Literal["paper", "compact", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
     arms: str = "real,published,mixed,amounts,templates,sources",
     trainings: Trainings = 3,
-    seed: Seed = 0,
-    config: ConfigFile = None,
-    set: Settings = None,  # noqa: A002  (the option's name)
-    device: Device = "auto",
-    overwrite: Overwrite = False,
+    run: StudyRun,
 ) -> None:
     """Measure how many real scans synthetic ones replace when a segmenter of nodules is trained.
 
@@ -400,8 +372,6 @@ def segmentation(
     data
         A store, as `synthorax prepare --tissue` writes. The n real patients are the validation patients, from whom no
         model has learned; the label maps and further real patients are from the training split.
-    out
-        Folder to write.
     model
         Name of a bundled model, or a run folder; may be repeated. The first one makes CT from label maps and is in
         every arm; each other one, of any kind, has one arm. Rendered nodules are always an arm too.
@@ -415,29 +385,15 @@ def segmentation(
         are always trained.
     trainings
         Number of trainings of each arm; the confidence intervals include their spread.
-    seed
-        Seed of the first training; the next ones have the next numbers.
-    config
-        YAML file of the segmenter's settings.
-    set
-        A setting KEY=VALUE; may be repeated.
-    device
-        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
-    overwrite
-        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     say(
         api.study_segmentation(
             data,
-            out,
             models=model,
             preset=preset,
-            settings=parse_settings(set or [], config),
             arms=_names(arms),
             trainings=trainings,
-            seed=seed,
-            device=device,
-            overwrite=overwrite,
+            **run.arguments(),
         )
     )
 
@@ -445,16 +401,11 @@ def segmentation(
 def fidelity(
     *,
     data: Path,
-    out: Out,
     model: str | None = None,
     extractor: str = "features-24mm",
     preset: Annotated[Literal["paper", "compact", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
     samples: int = 400,
-    seed: Seed = 0,
-    config: ConfigFile = None,
-    set: Settings = None,  # noqa: A002  (the option's name)
-    device: Device = "auto",
-    overwrite: Overwrite = False,
+    run: StudyRun,
 ) -> None:
     """Measure whether generated patches are realistic, new, varied, and as requested.
 
@@ -464,8 +415,6 @@ def fidelity(
     ----------
     data
         A store, as `synthorax prepare` writes; the model may have been trained on its training patients.
-    out
-        Folder to write.
     model
         Model that makes patches: the name of a bundled model or a system, or a run folder, whose training curves are
         then shown too. By default the bundled generator of patches.
@@ -476,28 +425,14 @@ def fidelity(
         Preset of the networks that predict ratings; they are detectors with another head.
     samples
         Patches to generate for the checks of asked attributes.
-    seed
-        Seed of samples and trainings.
-    config
-        YAML file of the predicting networks' settings.
-    set
-        A setting of the predicting networks, KEY=VALUE; may be repeated.
-    device
-        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
-    overwrite
-        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     page = api.study_fidelity(
         data,
-        out,
         model=model,
         extractor=extractor,
         preset=preset,
-        settings=parse_settings(set or [], config),
         samples=samples,
-        seed=seed,
-        device=device,
-        overwrite=overwrite,
+        **run.arguments(),
     )
     say(page)
 
@@ -505,7 +440,6 @@ def fidelity(
 def volumes(
     *,
     data: Path,
-    out: Out,
     model: Annotated[list[str], Parameter(negative="")],
     inject: str | None = None,
     erase: str | None = None,
@@ -514,12 +448,8 @@ def volumes(
     made: int = 400,
     compared: int = 100,
     trainings: Trainings = 3,
-    seed: Seed = 0,
-    config: ConfigFile = None,
-    set: Settings = None,  # noqa: A002  (the option's name)
-    device: Device = "auto",
     cache: Path | None = None,
-    overwrite: Overwrite = False,
+    run: StudyRun,
 ) -> None:
     """Compare generated chest CTs with real ones, and test whether pre-training on them helps to detect nodules.
 
@@ -530,8 +460,6 @@ def volumes(
     ----------
     data
         A store of whole scans, or of cubes for models of cubes, as `synthorax prepare` writes.
-    out
-        Folder to write.
     model
         Model that makes scans: a run folder of ct-sgan or volume-gan; may be repeated. The first is the one under
         study, the others are compared with it.
@@ -552,34 +480,20 @@ def volumes(
         Scans of each model to compare with real ones.
     trainings
         Number of trainings of each arm; the confidence intervals include their spread.
-    seed
-        Seed of the first training; the next ones have the next numbers.
-    config
-        YAML file of the classifier's settings.
-    set
-        A setting KEY=VALUE; may be repeated.
-    device
-        auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
     cache
         Folder for decoded chests; by default the user's cache folder.
-    overwrite
-        Replace the results of another study or request in OUT; finished trainings that both need are kept.
     """
     page = api.study_volumes(
         data,
-        out,
         models=model,
         inject=inject,
         erase=erase,
         ablations=ablation or (),
         preset=preset,
-        settings=parse_settings(set or [], config),
         made=made,
         compared=compared,
         trainings=trainings,
-        seed=seed,
-        device=device,
-        overwrite=overwrite,
+        **run.arguments(),
         cache=cache,
     )
     say(page)
