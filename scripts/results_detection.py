@@ -301,7 +301,7 @@ def verdict(outcome: DetectionOutcome, few: DetectionOutcome, found: Fidelity) -
     yield f"With {FEW_PATIENTS} of them: {compared(few)}"
     yield ""
     kids = ", ".join(f"{name} {row['KID x 1000'][0]:.3g}" for name, row in found.likeness.items())
-    yield f"KID x 1000 against the training nodules (lower is more similar; near 0, also below it, is as similar as chance): {kids}."
+    yield f"KID x 1000 against the training nodules (lower is more similar; near 0, also below it, is as similar as chance): {kids}. These are {found.counts['samples']} samples; the card of {MODEL} (`synthorax info {MODEL}`) has the KID of more samples, which is the one to rely on."
 
 
 def reference_of(outcome: DetectionOutcome) -> Interval:

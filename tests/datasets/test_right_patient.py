@@ -142,6 +142,12 @@ def test_a_rule_for_patients_that_does_not_fit_is_refused(rule):
         tell_patients_apart([Person(Path("a/b.nii"))], rule)
 
 
+def test_a_rule_that_no_scan_needs_is_checked_all_the_same_and_not_noted():
+    with pytest.raises(InputError, match="patient-from"):
+        tell_patients_apart([], "(")
+    assert tell_patients_apart([], "name") == ([], [])
+
+
 def test_ids_that_name_nobody_are_not_one_patient_and_are_told():
     for nobody in ("", "ANON", "0", "Unknown"):
         ids, notes = tell_patients_apart([person(f"{i}", nobody, study=f"1.2.{i}") for i in range(3)])

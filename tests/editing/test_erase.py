@@ -139,7 +139,7 @@ def test_an_erased_scan_is_written_without_a_mask_and_is_no_scan_without_nodules
             "^diameter_mm is missing; expected a diameter in mm for all places, or one for each",
         ),
         ({"at_mm": (0, 0, 9000), "diameter_mm": 8}, "expected one in the scan"),
-        ({}, "nodules: found no nodule to erase; expected a place and a diameter, or a mask of nodules"),
+        ({}, "nodules: found no nodule to erase; expected --at X,Y,Z with --diameter, --nodules MASK, or --plan"),
         ({"at_mm": (0, 0, 0), "diameter_mm": 800}, "expected 1 to 100 mm"),
         ({"at_mm": (0, 0, 0), "diameter_mm": (8, 9)}, "diameter_mm: found 2 diameters; expected 1 for all, or 1, one"),
         ({"diameter_mm": 8}, "diameter_mm: found 1 diameter; expected a diameter only with a place, at_mm"),

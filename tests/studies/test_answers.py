@@ -56,8 +56,9 @@ def test_what_real_patches_give_is_said_of_each_task_beside_the_trivial_method()
         "Its voxels": [arm("U-Net", dice=(0.72, None, None)), arm("dense", dice=(0.5, None, None))],
     }
     assert what_real_alone_gives(tasks) == (
-        "A nodule or not: AUC 0.997 (0.991 to 0.999) by the network, 0.884 (0.846 to 0.917) without one (HU alone); "
-        "Its voxels: Dice 0.720 by the network, 0.500 without one (dense)."
+        "A nodule or not: AUC 0.997 (0.991 to 0.999) by the network, 0.884 (0.846 to 0.917) by HU alone, "
+        "without a network. "
+        "Its voxels: Dice 0.720 by the network, 0.500 by dense, without a network."
     )
 
 

@@ -208,6 +208,9 @@ def test_synthetic_volumes_replace_as_many_real_patients_as_the_curve_of_real_on
     assert found.most == 50
     assert replaced(of_dice(0.9 + volumes), real, patients).patients == 50
     assert replaced(of_dice(0.4 + volumes), real, patients).patients == 0
+    assert found.gain.value == pytest.approx(0.3)
+    flat = replaced(of_dice(0.7 + volumes), dict.fromkeys((10, 60), of_dice(0.5 + volumes)), patients)
+    assert flat.gain.low <= 0 <= flat.gain.high
 
 
 def test_real_arms_are_nested_and_the_n_patients_are_those_of_validation(store):
@@ -240,7 +243,7 @@ def test_the_smallest_study_ends_in_a_page_and_figures_of_every_arm(studied):
     assert set(results["curves"]) == {"2", "4"}
     assert results["learned"]["n real + 10n synthetic"] == [1, 1, 10]
     assert set(results["boundaries"]) == {"real", "means", "render", "dots"}
-    assert "10 synthetic volumes beside 1 real patients replaced" in studied.read_text()
+    assert "This study does not tell how many real patients synthetic volumes replace: 6 real" in studied.read_text()
 
 
 def test_a_study_that_is_done_trains_nothing_and_makes_lost_figures_again_alike(studied, store, monkeypatch):

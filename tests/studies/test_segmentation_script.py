@@ -5,6 +5,7 @@ import pytest
 
 import results_segmentation as page
 from synthorax.anatomy.tissue import TissueClass
+from synthorax.metrics.estimates import Estimate
 from synthorax.studies.painted_maps import PaintedCase
 from synthorax.studies.results import Arm, Interval
 from synthorax.studies.segmentation import SegmentationOutcome
@@ -31,7 +32,7 @@ def outcome():
         curves={step: dict.fromkeys(ARMS, figures) for step in (140, 350)},
         tests=tests,
         later=tests,
-        replaced=Replaced(90.0, 20.0, 232.0, 232),
+        replaced=Replaced(90.0, 20.0, 232.0, 232, Estimate(0.1, 0.05, 0.15)),
         smallest=0.03,
         boundaries={"real": Interval(0.7, 0.6, 0.8)},
         counts={

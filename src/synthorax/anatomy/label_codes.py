@@ -103,7 +103,7 @@ def find_table(name: str | Path) -> CodeTable:
         return TABLES[str(name)]
     path = Path(name)
     if not path.is_file():
-        expected = f"{', '.join(TABLES)}, or a CSV file with the columns {CODE_COLUMN} and {CLASS_COLUMN}"
+        expected = f"{', '.join(TABLES)}, hu for a CT, or a CSV file with the columns {CODE_COLUMN} and {CLASS_COLUMN}"
         raise InputError("codes", repr(str(name)), expected)
     names = {own.name.lower(): own for own in TissueClass}
     classes: dict[int, TissueClass] = {}

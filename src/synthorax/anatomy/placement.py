@@ -147,7 +147,9 @@ class Placement:
         allowed = suitable & (room >= radius)
         if not allowed.any():
             if self.taken and (suitable & (self._room(replace(clearance, nodule_mm=None)) >= radius)).any():
-                found = f"no room for another one of {diameter_mm:g} mm, {clearance}; the scan has {len(self.taken)}"
+                found = (
+                    f"no room for another one of {diameter_mm:g} mm, {clearance}, beside {len(self.taken)} in the lungs"
+                )
                 raise InputError("nodules", found, "fewer or smaller nodules, or a smaller distance between them")
             if site == "lung" and room.max() <= 0:
                 found = (

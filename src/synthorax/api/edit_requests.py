@@ -47,18 +47,27 @@ def request_of(
     return Request(points_mm, auto, one_or_several(diameter_mm), attributes, site, clearance, force, planned)
 
 
-def planned_of_one_scan(plan: Path) -> tuple[AskedNodule, ...]:
+def planned_of_one_scan(plan: Path, scan: object) -> tuple[AskedNodule, ...]:
     """Return the nodules of a plan for one scan.
 
+    Args:
+        plan: the table.
+        scan: the scan, whose file the rows have to name if they name an image.
+
     Raises:
-        InputError: the table is not valid, or is about several scans.
+        InputError: the table is not valid, or is about several scans or another one.
     """
     from synthorax.editing.plan_table import read_plan
+    from synthorax.io.images import image_stem, is_image
 
     found = read_plan(plan)
     if len(found) > 1:
         raise InputError(plan, f"nodules of {len(found)} scans", "a table about one scan, or a folder of scans")
-    return next(iter(found.values()))
+    ((image, planned),) = found.items()
+    own = Path(scan) if isinstance(scan, str | Path) else Path()
+    if is_image(own) and is_image(Path(image)) and image_stem(own) != image_stem(Path(image)):
+        raise InputError(plan, f"nodules of {image}", f"nodules of {own.name}, or a table without the column image")
+    return planned
 
 
 def planned_balls(planned: Sequence[AskedNodule]) -> tuple[Unwanted, ...]:

@@ -123,7 +123,7 @@ def inject(
 
     if out is not None:
         check_folder_is_free(Path(out), overwrite=overwrite)
-    planned = () if plan is None else planned_of_one_scan(Path(plan))
+    planned = () if plan is None else planned_of_one_scan(Path(plan), scan)
     if outlines is not None:
         check_only_outlines(planned, at_mm=points_of(at_mm), auto=auto, diameter_mm=one_or_several(diameter_mm))
     else:
@@ -209,7 +209,7 @@ def erase(
     diameters = one_or_several(diameter_mm)
     check_diameters(diameters)
     check_count_of_diameters(diameters, len(points), "place", "a diameter only with a place, at_mm")
-    planned = () if plan is None else planned_balls(planned_of_one_scan(Path(plan)))
+    planned = () if plan is None else planned_balls(planned_of_one_scan(Path(plan), scan))
     chosen = method_of(method, "erases", options, device)
     source = as_patients(read_scan_given(scan, series, force), patient, keep_identity)
     balls = zip(points, diameters * (len(points) if len(diameters) == 1 else 1), strict=True)

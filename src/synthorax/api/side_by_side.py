@@ -238,7 +238,7 @@ def _below(kind: EditKind, panels: Sequence[Slice]) -> str:
     if kind == "inject":
         lines += [
             "Line: mask of the nodule.",
-            "Ratings are those requested or, if none, of the outline's reader; none is measured.",
+            "Ratings are those requested or, if none, of the nodule behind its outline or sample; none is measured.",
         ]
     if any(panel.others is not None and panel.others.any() for panel in panels):
         lines.append("Dots: other nodules of the mask.")

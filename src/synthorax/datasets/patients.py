@@ -83,7 +83,9 @@ def tell_patients_apart(scans: Sequence[Person], rule: str = "auto") -> tuple[li
         InputError: the rule is not a valid regular expression, or does not match a scan.
     """
     if rule != "auto":
-        return [_by_rule(scan, rule) for scan in scans], [f"patients are identified by --patient-from {rule}"]
+        _check_rule(rule)
+        note = [f"patients are identified by --patient-from {rule}"] if scans else []
+        return [_by_rule(scan, rule) for scan in scans], note
     images = [scan.path for scan in scans if not scan.is_series]
     by_path, notes = _by_path(images)
     by_header, header_notes = _by_header([scan for scan in scans if scan.is_series])
@@ -134,6 +136,15 @@ def by_name(patients: Sequence[str], people: Sequence[Person] | None = None) -> 
     return defaultdict(set, otherwise | real)
 
 
+def _check_rule(rule: str) -> None:
+    """Refuse a rule that is no regular expression."""
+    try:
+        re.compile(rule)
+    except re.error as error:
+        expected = f"auto, folder, name or a regular expression ({error})"
+        raise InputError("--patient-from", repr(rule), expected) from error
+
+
 def _by_rule(scan: Person, rule: str) -> str:
     """Return the patient of a scan by the user's rule."""
     if rule == "name":
@@ -143,11 +154,7 @@ def _by_rule(scan: Person, rule: str) -> str:
             problem = f"folder, but {scan.path} is in no folder"
             raise InputError("--patient-from", problem, "name, or a regular expression")
         return scan.path.parts[0]
-    try:
-        found = re.search(rule, str(scan.path).replace("\\", "/"))
-    except re.error as error:
-        expected = f"auto, folder, name or a regular expression ({error})"
-        raise InputError("--patient-from", repr(rule), expected) from error
+    found = re.search(rule, str(scan.path).replace("\\", "/"))
     patient = (found[1] if found.lastindex else found[0]) if found else ""
     if not patient:
         raise InputError(

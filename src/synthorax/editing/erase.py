@@ -78,7 +78,7 @@ def erase_nodules(
             breaks the contract of `makers.Method`.
     """
     if not unwanted:
-        raise InputError("nodules", "no nodule to erase", "a place and a diameter, or a mask of nodules")
+        raise InputError("nodules", "no nodule to erase", "--at X,Y,Z with --diameter, --nodules MASK, or --plan")
     labels = [one.label for one in unwanted]
     if not all(labels) or len(set(labels)) < len(labels):
         labels = [*range(1, len(unwanted) + 1)]

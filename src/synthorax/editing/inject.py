@@ -33,6 +33,8 @@ MISSED = 0.15
 FAINT_HU = 80.0
 """A nodule that differs from its surroundings by less than this is not seen in a lung window, even where there is no
 noise. Of 282 outlined nodules of LUNA16 in held-out patients four differ by less, two of them beside denser tissue."""
+DENSE_TISSUE_HU = -500.0
+"""Tissue denser than this hides a nodule that is hardly denser; lung is less dense."""
 MASS_FROM_MM = 30.0
 """Diameter in mm above which radiologists call a lesion of the lung a mass, not a nodule."""
 LARGE_PIECE = 0.1
@@ -140,8 +142,8 @@ def inject_nodules(
         x, y, z = ct.to_world(where.mean(0)).tolist()
         diameter, wanted_mm = axial_diameter_mm(where, ct.spacing_mm), one.place.diameter_mm
         seen = contrast(made, own, wanted_mm, lungs, others)
-        altered = float(np.abs(voxels[tuple(where.T)].astype(np.float64) - ct.voxels[tuple(where.T)]).mean())
-        hidden = _why_hidden(seen, altered, bool(by.lineage.model_sha256))
+        before, after = (one[tuple(where.T)].astype(np.float64) for one in (ct.voxels, voxels))
+        hidden = _why_hidden(seen, float(np.abs(after - before).mean()), float(before.mean()))
         region_mm = by.reach_mm(edit)[1]
         notes += _shape_notes(f"nodule {label:02d}", mask, wanted_mm)
         notes += _diameter_notes(f"nodule {label:02d}", diameter, wanted_mm, window, region_mm, by.name)
@@ -246,26 +248,30 @@ def _missed_by_voxels_mm(diameter_mm: float, wanted_mm: float, spacing_mm: Seque
     return max(spacing_mm[1:]) + lost_mm
 
 
-def _why_hidden(seen: Contrast, altered_hu: float, trained: bool) -> str:
+def _why_hidden(seen: Contrast, altered_hu: float, before_hu: float) -> str:
     """Return why a nodule is not visible, and what to do; empty if it is visible.
 
     Args:
         seen: its contrast with its surroundings.
         altered_hu: mean absolute change of its voxels.
-        trained: whether a model made it, which longer training may improve.
+        before_hu: mean of its voxels before the edit.
     """
     if min(seen.hu, altered_hu) > max(seen.least_hu, FAINT_HU):
         return ""
+    instead = "request a larger or denser nodule, or another place"
     if not seen.visible:
         below = f"the noise of the scan hides what is less than {seen.least_hu:.1f} HU denser"
         than = f"{seen.hu:.1f} HU denser" if seen.hu >= 0 else f"{-seen.hu:.1f} HU darker"
         why = f"it is {than} than the tissue around it; {below}"
     elif altered_hu <= max(seen.least_hu, FAINT_HU):
-        tissue = "because the tissue at its place is about as dense as the nodule"
-        why = f"it changes the scan by {altered_hu:.1f} HU only, {tissue}"
+        why = f"it changes the scan by {altered_hu:.1f} HU only"
+        if before_hu > DENSE_TISSUE_HU:
+            why += ", because the tissue at its place is about as dense as the nodule"
+        else:
+            why += f": the method made a faint nodule in tissue of {before_hu:.0f} HU"
+            instead = "try another seed, place or method, such as render"
     else:
         why = (
             f"it is only {seen.hu:.1f} HU denser than the tissue around it; real nodules are by {FAINT_HU:g} HU or more"
         )
-    longer = "; or train the model longer" if trained else ""
-    return f"{why}; request a larger or denser nodule, or another place{longer}"
+    return f"{why}; {instead}"

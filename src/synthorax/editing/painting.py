@@ -65,7 +65,9 @@ def check_paintable(subject: object, labels: Volume, painter: Painter) -> None:
 def notes_on_classes(labels: Volume, painter: Painter) -> tuple[str, ...]:
     """Return notes on tissue classes of a label map that the painter's training data did not have."""
     counts = np.bincount(labels.voxels.ravel(), minlength=len(TissueClass))
-    return tuple(
+    found = {own for own in TissueClass if counts[own]} - {TissueClass.NODULE}
+    no_tissue = "the label map has no tissue but air and lung; if it is a mask of nodules, no CT can be painted from it"
+    return (no_tissue,) * (found <= {TissueClass.OUTSIDE, TissueClass.OTHER}) + tuple(
         f"{counts[own]:,} voxels of the class {own.name.lower()}, on which the model was not trained, are painted as "
         + ("air" if own is TissueClass.OUTSIDE else "soft tissue")
         for own in TissueClass

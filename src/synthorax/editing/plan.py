@@ -104,7 +104,7 @@ class Request:
                 raise InputError(
                     "nodules", "no place", "--auto N for places that are found, --at or --voxel, or --plan"
                 )
-            found = f"{len(self.points_mm)} places and {self.auto} to be found"
+            found = f"{len(self.points_mm)} places and --auto {self.auto}" if self.points_mm else f"--auto {self.auto}"
             raise InputError("nodules", found, f"1 to {MOST_NODULES} nodules in all")
         _check_points(self.points_mm)
         check_diameters(self.diameters_mm)

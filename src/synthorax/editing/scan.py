@@ -120,6 +120,8 @@ def erase_scan(
             nodule is too wide for the method, in which case the error names the labels of the others.
     """
     known = [] if labels is None else unwanted_of(orient(labels, "LPS"))
+    if present is not None and not known:
+        places = _labelled(places, present)
     unwanted = _chosen([*places, *known], only) if only else [*places, *known]
     _check_reach(unwanted, method, can_choose=only is not None)
 
@@ -130,6 +132,26 @@ def erase_scan(
         return with_staying(made, orient(present, "LPS"), unwanted)
 
     return edited_upright(scan, edit)
+
+
+def _labelled(places: Sequence[Unwanted], present: Volume) -> list[Unwanted]:
+    """Give each place without a label that of the nodule at it, or else the next label that no nodule has.
+
+    Args:
+        places: the places.
+        present: mask of all nodules in the scan.
+    """
+    taken = {one.label for one in places}
+    free = 1 + max({int(present.voxels.max(initial=0)), *taken})
+    found = []
+    for one in places:
+        at = present.to_voxel(one.place.center_mm)
+        label = one.label or (int(present.voxels[tuple(np.rint(at).astype(int))]) if present.holds(at) else 0)
+        if not one.label and label in {0, *taken}:
+            label, free = free, free + 1
+        taken.add(label)
+        found.append(replace(one, label=label))
+    return found
 
 
 def _chosen(unwanted: Sequence[Unwanted], only: Sequence[int]) -> list[Unwanted]:
@@ -156,15 +178,18 @@ def _check_reach(unwanted: Sequence[Unwanted], method: Method, *, can_choose: bo
         can_choose: whether the caller can choose nodules by their labels; else they can in a call for this scan alone.
 
     Raises:
-        InputError: names the first such nodule.
+        InputError: names the first such nodule, and the labels of the others.
     """
-    fitting, refused = [], None
+    fitting: list[int] = []
+    wide: list[int] = []
+    refused = None
     for i, one in enumerate(unwanted, start=1):
         try:
             with naming_row(one.row or f"nodule {one.label or i:02d}" * (len(unwanted) > 1)):
                 method.reach_mm(Edit("erase", NoduleAttributes(diameter_mm=one.place.diameter_mm)))
             fitting.append(one.label)
         except InputError as error:
+            wide.append(one.label)
             refused = refused or error
     if refused is None:
         return
@@ -172,6 +197,8 @@ def _check_reach(unwanted: Sequence[Unwanted], method: Method, *, can_choose: bo
         raise refused
     how = "erase the others" if can_choose else "erase the others of this scan alone"
     subject, found, expected = refused.args
+    if len(wide) > 1:
+        expected += f"; too wide are the nodules with the labels {_listed(wide)}"
     raise InputError(subject, found, f"{expected}; or {how}: --labels {_listed(fitting)}") from refused
 
 

@@ -199,8 +199,8 @@ def what_real_alone_gives(arms: Mapping[str, Sequence[Arm]]) -> str:
     for task, (network, trivial, *_) in arms.items():
         measure, word = ("dice", "Dice") if "dice" in network.metrics else ("auc", "AUC")
         reached = f"{word} {_with_ends(network.metrics[measure])} by the network"
-        said.append(f"{task}: {reached}, {_with_ends(trivial.metrics[measure])} without one ({trivial.name})")
-    return f"{'; '.join(said)}."
+        said.append(f"{task}: {reached}, {_with_ends(trivial.metrics[measure])} by {trivial.name}, without a network.")
+    return " ".join(said)
 
 
 def whether_shapes_are_new(main: Arm) -> str:

@@ -24,7 +24,7 @@ BASELINE_STUDIES = {"detection": detection_arms, "malignancy": malignancy_arms, 
 CHECKS = {"detection": check_patients, "malignancy": check_rated_by_each_rule, "segmentation": check_outlined}
 """Checks of the numbers of patients that each task needs, all of them done before the first training."""
 TITLES = {
-    "detection": "A nodule, or a patch of the same scans without one",
+    "detection": "A nodule, or a patch of the same scans without a nodule",
     "malignancy": "Malignant or benign, as readers rate it",
     "segmentation": "A nodule's voxels",
 }

@@ -92,8 +92,15 @@ def study_segmentation(
 
 
 def replaced_sentence(outcome: SegmentationOutcome) -> str:
-    """Return the study's outcome in one sentence: how many real patients the synthetic volumes replaced."""
+    """Return the study's outcome in one sentence: how many real patients the synthetic volumes replaced, if known."""
     replaced, counts = outcome.replaced, outcome.counts
+    if replaced.gain.low <= 0:
+        gain = f"{replaced.gain.value:+.3f}, 95 % interval {replaced.gain.low:+.3f} to {replaced.gain.high:+.3f}"
+        return (
+            f"This study does not tell how many real patients synthetic volumes replace: {counts['N patients']} real "
+            f"patients give no significantly better mean Dice than {counts['n patients']} ({gain}); train longer, as "
+            "with --set steps=N, or on more patients."
+        )
     beyond = " (the curve of real patients ends there)" if replaced.high >= replaced.most else ""
     return (
         f"By the mean Dice of the test volumes, {FOLD * counts['n volumes']} synthetic volumes beside "

@@ -235,8 +235,9 @@ class FlowMethod(Learned):
         for name, value in asked.given().items():
             low, high = self.range_of.get(name, (-np.inf, np.inf))
             if not low - ROUNDED <= value <= high + ROUNDED:
-                unit = " mm" if name == "diameter_mm" else ""
-                expected = f"{low:.3g} to {high:.3g}{unit}, the range of the training nodules of {self.name}"
+                expected = f"{low:.3g} to {high:.3g}, the range of the training nodules of {self.name}"
+                if name == "diameter_mm":
+                    expected = f"{low:.3g} to {min(high, self._widest_mm()):.3g} mm with {self.name}"
                 raise InputError(name, attribute_text(name, value), expected)
 
 
