@@ -132,7 +132,7 @@ def verdict(found: Mapping[str, Any]) -> str:
     if pasted["p_holm"][ALARMS] < 0.05 and (less := pasted["against"][ALARMS]["difference"]) < 0:
         fewer_by_real = f"; so did real nodules of other patients pasted into training chests ({less:+.1f})"
     return (
-        f"{fewer} reduced the false alarms (p < .05 after correction){f'; more false alarms had {more}' if more else ''}. Real look-alikes "
+        f"{fewer} reduced the false alarms (p < .05 after correction){f'; arms with more false alarms: {more}' if more else ''}. Real look-alikes "
         f"as negatives did: from {corners} to {own}, at the threshold at which {FOUND:.0%} of the nodules are found ({n} chests){fewer_by_real}."
     )
 

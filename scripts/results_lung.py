@@ -113,7 +113,7 @@ def page(found: dict[str, dict[str, Any]], curve: list[dict[str, float]], compar
     yield "# LuNG's own experiment"
     yield ""
     score, passes = seeds["arms"][0]["metrics"]["score"], curve[-1]
-    yield f"Trained on LuNG's own 51 nodules, the autoencoder reaches a Score of {score['mean']:.0f} ({score['low']:.0f} to {score['high']:.0f}) by LuNG's released protocol;"
+    yield f"Trained on LuNG's own 51 nodules, the autoencoder reaches a Score of {score['mean']:.0f} ({score['low']:.0f} to {score['high']:.0f}) by LuNG's released protocol (higher is better);"
     yield f"the released run reaches {RELEASED['score']:.0f}. Training takes {passes['seconds']:.0f} seconds on a CPU; the released run took {RELEASED_MINUTES} minutes on a GPU."
     yield ""
     yield f"Written by `make results-lung` on {date.today().isoformat()}: " + ", ".join(

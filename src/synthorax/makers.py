@@ -607,12 +607,13 @@ def checked_samples(
     check_returned(maker.name, called, parts, Iterable, "an iterator over makers.Samples")
     checked = _checked_parts(maker, parts, len(asked), is_whole=not select and options is None)
 
-    def count(part: Samples) -> int:
-        return sum(map(len, _without_voxels(part)))
+    def count(part: Samples) -> tuple[int, int]:
+        return sum(map(len, _without_voxels(part))), sum(map(len, part.nodules))
 
-    def tell(counted: list[int]) -> tuple[str, ...]:
+    def tell(counted: list[tuple[int, int]]) -> tuple[str, ...]:
+        missed, made = map(sum, zip(*counted, strict=True))
         said = "have no voxel in their masks, so that their diameters are not measured"
-        return (f"{sum(counted)} nodules of {maker.name} {said}",) if any(counted) else ()
+        return (f"{missed} of {made} nodules of {maker.name} {said}",) if missed else ()
 
     return map(_without_false_labels, noting_last(checked, count, tell))
 

@@ -403,7 +403,7 @@ def test_a_nodule_that_is_wider_than_its_patch_is_refused(run, tmp_path, capsys)
 def test_nodules_without_voxels_are_told_and_noted_and_no_table_gives_them_a_mask(run, tmp_path, capsys):
     out = tmp_path / "made"
     assert main(["sample", run(maker=(MEASURED, EMPTY)), "-n", "3", "--diameter", "8", "--out", f"{out}"]) == 0
-    note = "3 nodules of toy have no voxel in their masks, so that their diameters are not measured"
+    note = "3 of 3 nodules of toy have no voxel in their masks, so that their diameters are not measured"
     assert f"warning: {note}" in capsys.readouterr().err
     assert json.loads((out / "manifest.json").read_text())["notes"] == [note]
     assert {row["mask_label"] for row in csv.DictReader((out / "nodules.csv").open())} == {""}
@@ -624,7 +624,7 @@ def test_doctor_says_that_diameters_were_not_tried_if_all_masks_are_empty(toy, c
 def test_a_nodule_with_an_empty_mask_is_told_and_its_diameter_is_that_of_the_request(run, tmp_path, capsys):
     model = run(maker=("mask = (self.spec", "mask = 0 * (self.spec"))
     assert main(["sample", model, "-n", "2", "--diameter", "8", "--out", f"{tmp_path}/made"]) == 0
-    said = "2 nodules of toy have no voxel in their masks, so that their diameters are not measured"
+    said = "2 of 2 nodules of toy have no voxel in their masks, so that their diameters are not measured"
     assert said in " ".join(capsys.readouterr().err.split())
     rows = read_table(tmp_path / "made" / "nodules.csv")
     assert [(row["diameter_mm"], row["diameter_is"]) for row in rows] == [("8", "asked"), ("8", "asked")]

@@ -18,7 +18,6 @@ from synthorax.tasks.made_masks import (
     new_segmenter,
     nodule_in_the_middle,
     nodule_voxels,
-    noted,
     segmenter_loss,
     window_of,
     with_masks,
@@ -166,13 +165,3 @@ def test_a_made_nodule_has_the_diameter_and_the_centre_of_its_mask():
     assert (found.label, found.extra) == (1, {"diameter_is": "measured"})
     assert missed == made_samples().nodules[1][0]
     assert made.nodules[2] == ()
-
-
-def test_nodules_without_a_mask_are_told_of_once():
-    parts = [with_masks(made_samples(), Dense()) for _ in range(2)]
-    notes = [part.notes for part in noted(iter(parts))]
-    assert notes[0] == ()
-    assert notes[1] == (
-        "2 of 4 nodules have no mask, because the segmenter found none in the middle; their diameters are not measured",
-    )
-    assert [part.notes for part in noted(iter([parts[0].rows(np.array([0, 2]))]))] == [()]

@@ -183,6 +183,8 @@ def verify(path: Path, *, json: Json = False) -> int:
     elif marks:
         for mark in marks:
             say(f"{path}: {'partly ' * mark.partly}synthetic, by {mark.place}: {mark.text}")
+        if is_synthetic and len(marks) > 1:
+            say(f"{path}: all of it is marked as synthetic")
     else:
         say(f"{path}: no synthetic mark")
     return 0 if is_synthetic else NOT_SYNTHETIC

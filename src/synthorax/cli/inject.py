@@ -208,7 +208,7 @@ def inject(
         else "scan, mask, region, nodules.csv, picture and manifest"
     )
     known = max(sum(own.voxels > 0 for own in made.regions) - len(made.nodules) for made in edited.values())
-    before = f"; {quantity(known, 'nodule')} of the scan before" if known else ""
+    before = f"; mask and table also have {quantity(known, 'nodule')} that the scan already had" if known else ""
     say(f"{out}: {each}{before}")
     return 0
 

@@ -8,7 +8,7 @@ to mark the middle.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from synthorax.datasets.augmentation import Augmentation
 from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.errors import InputError
-from synthorax.makers import Samples, noting_last
+from synthorax.makers import Samples
 from synthorax.nn.modes import evaluating
 from synthorax.patch import PatchSpec
 from synthorax.seeding import generator
@@ -231,18 +231,3 @@ def with_masks(samples: Samples, network: nn.Module) -> Samples:
         nodules.append((as_measured(own[0], piece, samples.spec.spacing_mm),) if measured else own)
         mask[:] = piece if measured else 0
     return replace(samples, arrays={**samples.arrays, "mask": masks}, nodules=tuple(nodules))
-
-
-def noted(parts: Iterator[Samples]) -> Iterator[Samples]:
-    """Yield the parts of some samples, the last one with a note on nodules that were not found."""
-
-    def count(part: Samples) -> tuple[int, int]:
-        nodules = [nodule for own in part.nodules for nodule in own]
-        return sum(not nodule.label for nodule in nodules), len(nodules)
-
-    def tell(counted: list[tuple[int, int]]) -> tuple[str, ...]:
-        missed, made = map(sum, zip(*counted, strict=True))
-        without_mask = f"{missed} of {made} nodules have no mask, because the segmenter found none in the middle"
-        return (f"{without_mask}; their diameters are not measured",) if missed else ()
-
-    return noting_last(parts, count, tell)

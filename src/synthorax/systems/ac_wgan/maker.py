@@ -93,7 +93,7 @@ class AcWganMaker:
             parts = noting_last(selected, len, lambda found: _selection_notes(len(asked), sum(found)))
         else:
             parts = self._parts(asked, seed, precision)
-        return made_masks.noted(parts) if self._system.segmenter else parts
+        return parts
 
     def select(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
         """Make patches as `sample` does, each until the critic accepts it as real and of its class (section 4.2).
