@@ -20,6 +20,7 @@ from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import write_image
 from synthorax.io.scans import read_scan
 from synthorax.makers import Filled
+from synthorax.metrics.contrast import Contrast
 from synthorax.provenance import synthetic_patient
 from synthorax.region import Region
 from synthorax.rendering.renderer import fitted, outlined
@@ -124,7 +125,7 @@ def test_the_screen_marks_a_nodule_that_cannot_be_seen(slab, tmp_path, capsys):
 
 
 def test_the_note_on_a_nodule_that_changes_little_blames_the_tissue_only_if_it_is_dense():
-    seen = contrast(*noisy(400, 2), 6.0)
+    seen = Contrast(400.0, 60.0)
     assert "because the tissue at its place is about as dense" in _why_hidden(seen, 20.0, -50.0)
     faint = "changes the scan by 20.0 HU only: the method made a faint nodule in tissue of -900 HU; try another seed"
     assert faint in _why_hidden(seen, 20.0, -900.0)

@@ -156,6 +156,7 @@ def sample_items(folder: Path) -> list[Item]:
         if not isinstance(manifest["samples"], list):
             raise ValueError("samples that are not a list")
     except (ValueError, KeyError) as error:
+        ours += "; of scans with injected nodules `synthorax prepare scans` makes a store first"
         raise InputError(folder / MANIFEST, "no manifest of samples", ours) from error
     masks, images = _images(folder / "masks"), _images(folder / "images")
     if not masks and not images:

@@ -27,6 +27,8 @@ from synthorax.volume import Volume
 Format = Literal["npy", "nifti", "mha", "stl"]
 SUFFIX_OF_FORMAT = {"nifti": ".nii.gz", "mha": ".mha"}
 """Suffix of the image files of each format."""
+MISSED_MEDIAN = 0.15
+"""A median diameter that differs from the requested ones' by more than this share is noted."""
 OF_SHAPES: tuple[Format, ...] = get_args(Format)
 """Formats of nodule shapes; by default all are written."""
 OF_PATCHES: tuple[Format, ...] = ("nifti", "mha")
@@ -102,6 +104,7 @@ def write_samples(
         written = _Patches(target, origin, chosen) if is_patch else _Shapes(target, origin, chosen)
         count = tried = 0
         measured_mm: list[float] = []
+        asked_mm: list[float] = []
         with written, manifest_writer(target / MANIFEST, about, "samples", notes) as tell_manifest:
             for part in chain([first], parts):
                 for note in part.notes:
@@ -111,6 +114,10 @@ def write_samples(
                     tell_manifest(row)
                 count, tried = count + len(part), tried + part.tried
                 measured_mm += _measured_mm(part)
+                asked_mm += [one.diameter_mm for own in part.asked for one in own if one.diameter_mm is not None]
+            if note := _note_on_widths(measured_mm, asked_mm):
+                tell(note)
+                notes.append(note)
     one, several = ("patch", "patches") if is_patch else ("nodule shape", "nodule shapes")
     line = f"{count} {one if count == 1 else several} of {' x '.join(map(str, first.spec.size))} voxels"
     if tried != count:
@@ -119,6 +126,17 @@ def write_samples(
         least, middle, most = np.quantile(measured_mm, (0, 0.5, 1))
         line += f"; diameters measured on the masks: {least:.1f} to {most:.1f} mm, median {middle:.1f} mm"
     return line
+
+
+def _note_on_widths(measured_mm: Sequence[float], asked_mm: Sequence[float]) -> str:
+    """Return a note if the median of the diameters on the masks is far from that of the requested ones; else empty."""
+    if not measured_mm or not asked_mm:
+        return ""
+    made, wanted = float(np.median(measured_mm)), float(np.median(asked_mm))
+    if abs(made - wanted) <= MISSED_MEDIAN * wanted:
+        return ""
+    how = "its masks may be drawn wider or narrower than the diameters that its training data state"
+    return f"the median diameter on the masks is {made:.1f} mm, requested was {wanted:.1f} mm: {how}"
 
 
 def _measured_mm(part: Samples) -> list[float]:

@@ -120,8 +120,6 @@ def erase_scan(
             nodule is too wide for the method, in which case the error names the labels of the others.
     """
     known = [] if labels is None else unwanted_of(orient(labels, "LPS"))
-    if present is not None and not known:
-        places = _labelled(places, present)
     unwanted = _chosen([*places, *known], only) if only else [*places, *known]
     _check_reach(unwanted, method, can_choose=only is not None)
 
@@ -132,26 +130,6 @@ def erase_scan(
         return with_staying(made, orient(present, "LPS"), unwanted)
 
     return edited_upright(scan, edit)
-
-
-def _labelled(places: Sequence[Unwanted], present: Volume) -> list[Unwanted]:
-    """Give each place without a label that of the nodule at it, or else the next label that no nodule has.
-
-    Args:
-        places: the places.
-        present: mask of all nodules in the scan.
-    """
-    taken = {one.label for one in places}
-    free = 1 + max({int(present.voxels.max(initial=0)), *taken})
-    found = []
-    for one in places:
-        at = present.to_voxel(one.place.center_mm)
-        label = one.label or (int(present.voxels[tuple(np.rint(at).astype(int))]) if present.holds(at) else 0)
-        if not one.label and label in {0, *taken}:
-            label, free = free, free + 1
-        taken.add(label)
-        found.append(replace(one, label=label))
-    return found
 
 
 def _chosen(unwanted: Sequence[Unwanted], only: Sequence[int]) -> list[Unwanted]:

@@ -60,6 +60,8 @@ def read_label_map(path: Path) -> Image:
     image = open_image(path)
     if image.assumed:
         raise InputError(path, "a label map whose header gives no orientation", PLACED_LABELS)
+    if image.volume.voxels.size and (low := image.volume.voxels.min()) < 0:
+        raise InputError(path, f"values from {low:g}", "a label map, whose codes are 0 or above; for a CT, --codes hu")
     values, notes = as_labels(path, image.volume.voxels)
     if notes:  # the values are probabilities of one structure
         raise InputError(path, "probabilities", "a label map: a whole number for each tissue")
