@@ -129,10 +129,8 @@ def result_lines(figures: Figures, painted: Figures) -> Iterator[str]:
     """Return the results in two sentences."""
     judged = painted["told"]["whole"]
     own, rendered = (judged["methods"][name]["auc"][0] for name in (FLOW, RENDER))
-    trained = figures["hours"].get(FLOW)
-    after = "A" if trained is None else f"After {trained:.1f} hours of training on a core of a CPU, a"
     void = ", which is not valid, because its controls fail" if judged["controls"]["void"] else ""
-    yield f"{after} network that was trained on real and synthetic nodules of other patients distinguishes a nodule by flow matching from a real one in {own:.0%} of pairs{void}; {PERFECT_AUC:.0%} is perfect, and for rendered nodules it is {rendered:.0%}."
+    yield f"A network that was trained on real and synthetic nodules of other patients distinguishes a nodule by flow matching from a real one in {own:.0%} of pairs{void}; {PERFECT_AUC:.0%} is perfect, and for rendered nodules it is {rendered:.0%}."
     yield f"Nodules by flow matching are {better_than_rendering(verdicts(painted, FLOW))}."
 
 

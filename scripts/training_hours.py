@@ -9,9 +9,8 @@ from synthorax import hub
 from synthorax.training.files import LOG
 
 CLOCK = (
-    "Hours of training are wall-clock hours over all legs, from a run's log or a bundled model's card, including those "
-    "of a separately trained segmenter. A process had at most one core (docs/weights.md), so a model took at most this "
-    "number of CPU-hours."
+    "Hours of training are wall-clock hours of the last leg, from a run's log or a bundled model's card, with those "
+    "of a separately trained segmenter. docs/weights.md has all legs and their machines: one core of a CPU, or a GPU."
 )
 """A sentence for a page on what the hours are."""
 

@@ -157,7 +157,7 @@ def figures(**parts):
 
 def test_the_result_is_two_sentences_with_the_share_of_pairs_and_the_hours():
     first, second = flow_page.result_lines(figures(), painted())
-    assert first.startswith("After 2.5 hours of training on a core of a CPU, a network")
+    assert first.startswith("A network that was trained on real")
     assert first.endswith("in 70% of pairs; 50% is perfect, and for rendered nodules it is 60%.")
     assert [first.count(". "), second.count(". ")] == [0, 0]
 
