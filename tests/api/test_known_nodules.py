@@ -112,6 +112,12 @@ def test_the_readers_of_a_nodule_and_the_columns_of_a_table_are_kept_and_the_tab
     assert planned[0].attributes.malignancy == pytest.approx(13 / 3)
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_region_of_an_edit_is_no_mask_of_nodules(once, kind, tmp_path):
+    with pytest.raises(InputError, match="found the region that an edit changed; expected a mask of nodules, such as"):
+        sx.inject(file_of(once[kind], "scan"), Dots(), labels=file_of(once[kind], "region"), at_mm=RIGHT, diameter_mm=9)
+
+
 # Masks that nobody named
 
 

@@ -302,7 +302,7 @@ def labels_given(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple
     """Return a mask as uint8 labels on the grid of a scan, and notes on how it was fitted to the grid.
 
     Raises:
-        InputError: the mask is on another grid, or has fractions or labels above 255.
+        InputError: the mask is on another grid, or has fractions or labels above 255; or it is the region of an edit.
     """
     import numpy as np
 
@@ -317,12 +317,24 @@ def labels_given(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple
         found = Labels(placed.voxels, (*notes, *placed.notes))
     else:
         name = Path(labels)
+        _refuse_region(name)
         check_is_mask(name, "a table of nodules goes to --plan")
         found = read_labels_on(name, ct)
     most = np.iinfo(np.uint8).max
     if found.voxels.max() > most:
         raise InputError(name, f"labels up to {found.voxels.max()}", f"labels from 0 to {most}")
     return replace(ct, voxels=found.voxels.astype(np.uint8)), found.notes
+
+
+def _refuse_region(file: Path) -> None:
+    """Refuse the image that shows where an edit changed a scan, which is no mask of nodules."""
+    from synthorax.io.mappings import read_mapping
+    from synthorax.provenance import MANIFEST
+
+    manifest = file.parent / MANIFEST
+    files = read_mapping(manifest).get("files") if manifest.is_file() else None
+    if isinstance(files, dict) and files.get("region") == file.name:
+        raise InputError(file, "the region that an edit changed", f"a mask of nodules, such as {files.get('mask')}")
 
 
 def method_of(
