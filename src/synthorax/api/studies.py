@@ -661,6 +661,6 @@ def _on_the_patches_of(makers: Sequence[Maker], config: TaskConfig, settings: Ma
     other = {name: value for name, value in own.items() if value != getattr(config, name)}
     if not other:
         return config
-    differences = ", ".join(f"{name} {value} for {getattr(config, name)}" for name, value in other.items())
-    say(f"study: patches are like those of {maker.name}, not like the preset's: {differences}", error=True)
+    differences = ", ".join(f"{name} {value}, not {getattr(config, name)}" for name, value in other.items())
+    say(f"study: patches are like those of {maker.name} instead of the preset's: {differences}", error=True)
     return TaskConfig.model_validate(config.model_dump() | other)

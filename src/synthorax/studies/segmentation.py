@@ -249,7 +249,7 @@ def check_segmenter_makers(makers: Sequence[Maker], config: SegmenterConfig) -> 
             if not np.allclose(spacing, config.spacing_mm, rtol=SAME_SPACING, atol=0):
                 raise InputError("model", f"{maker.name}, which paints voxels of {spacing} mm", f"{config.spacing_mm}")
             if any(n < k for n, k in zip(config.volume, least, strict=True)):
-                expected = f"windows of at most the volumes' {config.volume}"
+                expected = f"windows of at most the volumes' {config.volume}; or another preset of the study"
                 raise InputError("model", f"{maker.name}, whose windows have {least} voxels", expected)
 
 
