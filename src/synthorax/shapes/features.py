@@ -163,8 +163,9 @@ def _box_features(masks: NDArray[np.bool_], spacing: tuple[float, float, float])
     for axis, step in enumerate(spacing):
         others = tuple(a for a in (1, 2, 3) if a != axis + 1)
         profile = masks.sum(others)
-        offset = (np.arange(profile.shape[1]) - centre[:, axis, None]) * step
-        square_distance += (profile * offset**2).sum(1)
+        offset = np.arange(profile.shape[1]) - centre[:, axis, None]
+        # A sum of whole numbers is exact, so it does not depend on how wide the box of the other masks is.
+        square_distance += (profile * offset**2).sum(1) * step**2
     with np.errstate(divide="ignore"):
         compact = edges.max(1) / 2 / np.sqrt(square_distance / voxels)
     in_plane = edges[:, 1:]

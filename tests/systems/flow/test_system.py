@@ -181,7 +181,7 @@ def test_a_mask_that_the_patch_cannot_hold_is_refused(mask):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (NoduleAttributes(2.0), "diameter_mm: found 2 mm; expected 4 to 10 mm, the range of the training nodules"),
+        (NoduleAttributes(2.0), "diameter_mm: found 2 mm; expected 4 to 10 mm with flow"),
         (
             NoduleAttributes(6.0, texture=1.0),
             "texture: found ground-glass \\(1\\); expected 2 to 5, the range of the training nodules",
