@@ -562,12 +562,16 @@ def fill(method: Method, patch: Volume, region: NDArray[np.bool_], edit: Edit, s
     return found[0]
 
 
+MOST_HU = 2**15 - 1
+"""Largest absolute HU that files with voxels of 16 bits hold."""
+
+
 def check_filled(method: Method, patch: Volume, edit: Edit, filled: Filled) -> None:
     """Refuse the result of an edit that is not as `Filled` promises.
 
     Raises:
-        InputError: the HU are not finite, or the HU or the mask of an injected nodule have another size or type; names
-            the method.
+        InputError: the HU are not finite or beyond `MOST_HU`, or the HU or the mask of an injected nodule have another
+            size or type; names the method.
     """
     check_returned(method.name, "the result of an edit", filled, Filled, "a makers.Filled")
     check_returned(method.name, "Filled.hu", filled.hu, np.ndarray, "an array [z, y, x]")
@@ -577,6 +581,10 @@ def check_filled(method: Method, patch: Volume, edit: Edit, filled: Filled) -> N
         missing = int((~np.isfinite(filled.hu)).sum())
         found = f"a result of {filled.hu.shape} voxels{f', {missing} of them NaN or infinite' * bool(missing)}"
         raise InputError(method.name, found, f"{patch.shape} voxels of finite HU")
+    if filled.hu.size and (most := float(np.abs(filled.hu).max())) > MOST_HU:
+        raise InputError(
+            method.name, f"a result of up to {most:.0f} HU", f"at most {MOST_HU}, which a CT file can hold"
+        )
     if edit.kind == "inject" and (filled.mask is None or (filled.mask.shape, filled.mask.dtype) != (patch.shape, bool)):
         found_mask = "no mask" if filled.mask is None else f"a mask {filled.mask.shape} of {filled.mask.dtype}"
         raise InputError(method.name, f"{found_mask} of an injected nodule", f"a mask {patch.shape} of bool")
@@ -706,7 +714,7 @@ def check_maker(maker: object, roles: Iterable[Role]) -> Maker:
         roles: that it must have.
 
     Raises:
-        InputError: names the missing parts, or the roles that the maker has instead.
+        InputError: names the missing parts, those of another type, or the roles that the maker has instead.
     """
     if maker is None:
         raise InputError("maker", "None", f"a maker that {' and '.join(sorted(roles))}, returned by the function")
@@ -716,6 +724,10 @@ def check_maker(maker: object, roles: Iterable[Role]) -> Maker:
         where = f"{type(maker).__module__}.{type(maker).__name__}"
         raise InputError(where, f"no {', '.join(missing)}", f"a maker that {' and '.join(sorted(roles))}")
     made = cast(Maker, maker)
+    check_returned(made.name, "`lineage`", made.lineage, Lineage, "a makers.Lineage, which knows the training patients")
+    for name in ("heeds", "roles"):
+        if isinstance(text := getattr(made, name), str):
+            raise InputError(made.name, f"the text {text!r} as `{name}`", "a frozenset of names")
     if not set(roles) <= set(made.roles):
         raise InputError(
             made.name, f"a maker that {' and '.join(sorted(made.roles))}", f"one that {' and '.join(roles)}"

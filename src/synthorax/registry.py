@@ -390,8 +390,10 @@ def _entry(point: EntryPoint, known: Mapping[str, Entry]) -> Entry | str:
         return f"{where}: made for contract {found.api}, but this synthorax has {API}; update the older of the two"
     if found.name != point.name:
         return f"{where}: an entry named {found.name!r} under the entry point {point.name!r}"
+    if isinstance(found.roles, str):
+        return f"{where}: the text {found.roles!r} as roles; expected a set of names, such as frozenset({{'injects'}})"
     if unknown := sorted(set(found.roles) - PARTS.keys()):
         return f"{where}: the role {unknown[0]!r} is unknown; the roles are {', '.join(PARTS)}"
     if found.data not in get_args(Data):
         return f"{where}: unknown training data {found.data!r}; a system is trained on store, shapes or nothing ('')"
-    return Entry(**{**vars(found), "distribution": where})
+    return Entry(**{**vars(found), "roles": frozenset(found.roles), "distribution": where})

@@ -69,6 +69,7 @@ def test_a_table_of_ones_own_is_a_csv_of_codes_and_classes(tmp_path):
 
 def test_a_table_that_is_none_is_refused_with_those_that_are():
     with pytest.raises(
-        InputError, match="codes: found 'mine'; expected classes, thesis, phantom, totalsegmentator, hu for a CT, or a CSV"
+        InputError,
+        match="codes: found 'mine'; expected classes, thesis, phantom, totalsegmentator, hu for a CT, or a CSV",
     ):
         find_table("mine")

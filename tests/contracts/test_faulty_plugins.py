@@ -27,10 +27,10 @@ from synthorax.api.system_trial import (
     _together,
 )
 from synthorax.cli import erase, inject, main, sample, train
-from synthorax.errors import Stopped
+from synthorax.errors import InputError, Stopped
 from synthorax.io.images import write_image
 from synthorax.io.tables import read_table
-from synthorax.makers import Edit, Filled, Lineage, fill
+from synthorax.makers import Edit, Filled, Lineage, check_maker, fill
 from synthorax.nodule import NoduleAttributes
 from synthorax.patch import PatchSpec
 from synthorax.registry import BUILT_IN, registry
@@ -102,6 +102,10 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
             "toy.config.Config.rate: found no help; expected a line of it under `Attributes:` in the",
         ),
         (
+            {"config": ("= 500\n", '= 500\n    width: float = 0.02\n\n\nFLAGS = "width"\n')},
+            "toy.config.FLAGS: found the text 'width'; expected a tuple of names",
+        ),
+        (
             {"config": ("PRESETS", f"{OPTIONS}    sharp: float = 1.0\n\nPRESETS")},
             "toy.config.Options.sharp: found no help; expected a line of it under `Attributes:` in the",
         ),
@@ -133,6 +137,7 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
         "smoke",
         "flags",
         "help",
+        "text of flags",
         "help of an option",
         "name of a flag",
         "flag of inject",
@@ -589,6 +594,24 @@ def test_doctor_notes_an_injector_that_does_not_look_at_the_spacing_or_turns_it_
         _Noted, match=r"the voxels stretch a nodule: it is .* on voxels of .* mm; measure by patch\.spacing_mm"
     ):
         _shape_mm(Balls(in_mm))
+
+
+def test_a_maker_whose_lineage_or_names_are_texts_is_refused():
+    for name, value, said in (
+        ("lineage", "balls", "`lineage` of type str; expected a makers.Lineage"),
+        ("heeds", "diameter_mm", "the text 'diameter_mm' as `heeds`; expected a frozenset of names"),
+    ):
+        maker = Balls()
+        setattr(maker, name, value)
+        with pytest.raises(InputError, match=re.escape(said)):
+            check_maker(maker, ("injects",))
+
+
+def test_hu_that_no_file_holds_are_refused():
+    volume = Volume(np.full((24, 24, 24), -850, np.float32), (1.0, 1.0, 1.0))
+    edit = Edit("inject", NoduleAttributes(diameter_mm=8.0))
+    with pytest.raises(InputError, match=r"a result of up to .* HU; expected at most 32767"):
+        fill(Balls(hu=90_000.0), volume, np.ones(volume.shape, bool), edit, 0)
 
 
 def test_doctor_names_an_editor_that_cannot_be_sent_to_other_processes():

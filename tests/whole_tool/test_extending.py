@@ -116,7 +116,9 @@ def test_its_nodules_are_blended_into_scans(home, tmp_path):
 
 def test_the_second_package_keeps_its_contract_and_edits_scans_with_its_option(home, tmp_path, capsys):
     assert main(["doctor", "--system", "mold"]) == 0
-    assert "ok      system mold: a voxel outside the region of an edit keeps its bits" in capsys.readouterr().out
+    assert (
+        "ok      system mold: an edit changes its region only, and is what the contract says" in capsys.readouterr().out
+    )
     run, means = tmp_path / "run", []
     assert main(["train", "mold", "--data", f"{home}/store", "--out", f"{run}", *SMOKE]) == 0
     assert main(["inject", "--with", f"{run}", "--help"]) == 0

@@ -137,6 +137,8 @@ def _check_flags(entry: Entry) -> None:
     taken = OF_EVERY_VERB.union(*(VERB_FLAGS.get(role, ()) for role in entry.roles))
     named = [(f"config.{entry.options.__name__}", name, taken) for name in entry.options.model_fields]
     if entry.is_trained:
+        if isinstance(entry.flags, str):
+            raise InputError(f"{entry.package}.config.FLAGS", f"the text {entry.flags!r}", "a tuple of names")
         training = entry.training_options
         of_training = f"config.{training.__name__}"
         named += [(of_training, name, TRAIN_FLAGS | OF_EVERY_VERB) for name in training.model_fields]

@@ -97,11 +97,12 @@ def try_system(entry: Entry, folder: Path, data: str | Path | None = None) -> It
         if training.fault:
             return
         resume = partial(_resume, entry, where, folder)
-        yield _tried("a run that is stopped and resumed ends with the same bytes", resume)
+        resumed = _tried("a run that is stopped and resumed ends with the same bytes", resume)
+        yield resumed
         yield _tried("a model that is read back has the same weights", partial(_read_back, entry, folder))
         if entry.data == "store":
             yield _tried("a model knows the patients it was trained on", partial(_knows, where, folder))
-        if entry.data == "store" and data is None:
+        if entry.data == "store" and data is None and not resumed.fault:
             learns = "training learns nothing from patients of validation or test"
             yield _tried(learns, partial(_held_out, entry, folder))
     if not entry.roles:
@@ -338,7 +339,10 @@ def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None
     for role, kind in KIND_OF.items():
         if role in entry.roles:
             method = cast(Method, maker)
-            yield f"a voxel outside the region of an edit keeps its bits ({kind})", partial(_outside, method, kind)
+            yield (
+                f"an edit changes its region only, and is what the contract says ({kind})",
+                partial(_outside, method, kind),
+            )
             yield f"edits done together equal each done alone ({kind})", partial(_together, method, kind)
             yield f"a patch reaches at least as far as its region ({kind})", partial(_reach, method, kind)
     if "injects" in entry.roles:
@@ -529,7 +533,7 @@ def _outside(method: Method, kind: EditKind) -> None:
         if filled.mask is not None and (filled.mask & ~region).any():
             raise _Broken("the mask of the nodule reaches beyond the region")
         if filled.mask is not None and not filled.mask.any():
-            raise _Broken(f"the mask of the nodule is empty; if the network marks nothing yet, train {SMOKE} longer")
+            raise _Broken(f"the mask of the nodule is empty; if a network marks nothing yet, train {SMOKE} longer")
         changed = filled.hu != volume.voxels if filled.mask is None else filled.mask
         if abs(filled.hu[changed]).max() <= 1:
             which = "that changed" if filled.mask is None else "of the nodule"
@@ -550,7 +554,9 @@ def _together(method: Method, kind: EditKind) -> None:
         single = fill(method, volume, region, edit, seed)
         same_mask = (found.mask is None) == (single.mask is None) and np.array_equal(found.mask, single.mask)  # type: ignore[arg-type]
         if found.hu.tobytes() != single.hu.tobytes() or not same_mask or found.attributes != single.attributes:
-            raise _Broken("another result of the same patch, edit and seed")
+            raise _Broken(
+                "another result of the same patch, edit and seed; draw all noise from the seed that `fill_many` gets"
+            )
 
 
 def _reach(method: Method, kind: EditKind) -> None:
