@@ -148,11 +148,13 @@ PRESETS = {
         slices=4,
         slice_widths=(32, 64, 96),
         slab_widths=(16, 32, 64),
+        objective="js",
+        penalty=1.0,
         penalty_every=4,
         batch_size=8,
         steps=20_000,
-        generator_learning_rate=4e-4,
-        critic_learning_rate=4e-4,
+        generator_learning_rate=2e-4,
+        critic_learning_rate=2e-4,
         rate_end=0.05,
     ),
     "smoke": CtSganConfig(
@@ -180,7 +182,7 @@ PRESETS = {
 
 - `paper` as published, on a GPU;
 - `compact` for two cores: scans of 128^3, folded slices, noise for the texture, styles, conditioned on the spacing;
-- `patch48` for cubes of 48 mm;
+- `patch48` for cubes of 48 mm; with logits, because scans of `compact` had only stripes with the Wasserstein objective;
 - `smoke` for seconds.
 """
 
