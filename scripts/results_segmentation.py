@@ -2,7 +2,7 @@
 """Measure painters of label maps and run the study of segmentation; write its results page.
 
     python scripts/results_segmentation.py --out docs/results --volumes RUN [--slices RUN] [--neighbours RUN]
-        [--cyclegan RUN] [--other MODEL ...] [--without-study] [--without-inputs]
+        [--cyclegan RUN] [--other MODEL ...] [--arms KIND,...] [--without-study] [--without-inputs]
 
 SYNTHORAX_REAL_DATA names a folder with `luna16-nodules`. All runs are trained by `recipes/translation.sh` on the store
 build/results-segmentation/store, which `--store` makes and stops: `--volumes` of `compact`, in every arm of the study;
@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from synthorax.seeding import generator
 from synthorax.studies.painted_maps import MAP_FIGURES, PaintedCase, gives_away, map_figures, paint_cases
 from synthorax.studies.results import Interval, machine
 from synthorax.studies.segmentation import PAPER_LATER, PAPER_SEGMENTATION, THESIS_ARMS, SegmentationOutcome
+from synthorax.studies.segmentation_arms import SegmenterArmKind
 from synthorax.studies.segmentation_config import SEGMENTERS
 from synthorax.studies.segmentation_figures import COMPARED, SegmenterTest
 from synthorax.studies.segmentation_page import (
@@ -314,11 +315,14 @@ def page(given: argparse.Namespace, real: Path, work: Path) -> Iterator[str]:
             makers=[painters[KINDS["volumes"]], *others],
             trainings=TRAININGS,
             device="cpu",
+            arms=given.arms.split(",") if given.arms else get_args(SegmenterArmKind),
         )
         answer, *others_of_study = study_lines(outcome, given.out, config.headline, config.checkpoints[-1])
         yield answer
         yield ""
         yield written
+        if given.arms:
+            yield f"Kinds of arms that were run: {given.arms.replace(',', ', ')} (of {', '.join(get_args(SegmenterArmKind))})."
         yield from others_of_study
     yield "## Painted and real CT"
     yield ""
@@ -403,6 +407,7 @@ def main() -> None:
     for kind in KINDS:
         parser.add_argument(f"--{kind}", type=Path)
     parser.add_argument("--other", nargs="*", default=[], help="injectors, by their names or run folders")
+    parser.add_argument("--arms", help="kinds of arms of the study, with commas between them; by default all")
     parser.add_argument("--store", action="store_true", help="make the store, and stop")
     parser.add_argument("--without-study", action="store_true")
     parser.add_argument("--without-inputs", action="store_true")
