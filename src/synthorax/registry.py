@@ -169,7 +169,7 @@ BUILT_IN = (
         "synthorax.systems.ac_wgan",
         frozenset({"makes patches", "judges"}),
         "store",
-        "AC-WGAN-GP: makes CT patches with and without a nodule.",
+        "AC-WGAN-GP of Cui's thesis (2019): makes CT patches with and without a nodule.",
     ),
     Entry(
         "class-aware",

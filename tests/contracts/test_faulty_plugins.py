@@ -122,6 +122,15 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
             "toy.config.Options.sharp: found the type dict[str, float], which no flag can have; expected str, int,",
         ),
         (
+            {
+                "config": (
+                    "PRESETS",
+                    f"{OPTIONS.replace('class Options', 'class ToyOptions')}    sharp: float = 1.0\n\nPRESETS",
+                )
+            },
+            "toy.config.ToyOptions: found a class that is not used; expected the name Options",
+        ),
+        (
             {"config": ("PRESETS", "class Options:\n    pass\n\nPRESETS")},
             "expected a class that inherits makers.Options",
         ),
@@ -142,6 +151,7 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
         "name of a flag",
         "flag of inject",
         "type of a flag",
+        "name of the options",
         "options",
     ],
 )

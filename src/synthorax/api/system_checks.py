@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -92,6 +93,18 @@ def _check_kinds(entry: Entry, classes: Mapping[str, Any]) -> None:
     for name, kind in classes.items():
         if not (isinstance(kind, type) and issubclass(kind, Options)):
             raise InputError(f"{entry.package}.config.{name}", repr(kind), "a class that inherits makers.Options")
+        _check_is_named(entry, name, kind)
+
+
+def _check_is_named(entry: Entry, name: str, kind: type[Options]) -> None:
+    """Refuse a class of options under a name by which it is not found, where the one that is looked for is missing."""
+    where = f"{entry.package}.config"
+    own = [found for found in vars(import_module(where)).values() if inspect.isclass(found)]
+    others = [each.__name__ for each in own if issubclass(each, Options) and each.__module__ == where]
+    if name == "Options":
+        others = [each for each in others if not each.endswith("TrainingOptions")]
+    if kind is Options and (similar := [each for each in others if each.endswith(name)]):
+        raise InputError(f"{where}.{similar[0]}", "a class that is not used", f"the name {name}")
 
 
 def _with_defaults(entry: Entry, options: type[Options]) -> None:
