@@ -190,7 +190,7 @@ def verdict(outcome: MalignancyOutcome) -> str:
     sure = [each for each in outcome.tests if each.p_holm is not None and each.p_holm < SURE]
     change = spread(test.difference, test.low, test.high, "+.3f")
     return (
-        f"a classifier that is trained on real nodules only reaches an AUC of {cell(raw)}; {PAPER_RATIO:g} malignant nodules by {MODEL} for each"
+        f"a classifier that is trained on real nodules only, without flips, reaches an AUC of {cell(raw)}; {PAPER_RATIO:g} malignant nodules by {MODEL} for each"
         f" real one change it by {change}. {sure_differences(((each.a, each.b, each.difference) for each in sure), SURE)}"
     )
 
