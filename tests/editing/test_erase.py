@@ -100,7 +100,9 @@ def test_what_is_left_of_a_nodule_is_told(ill, chest):
     place = (-70.0, 0.0, 0.0)
     wide = sx.inject(chest, at_mm=place, diameter_mm=30, seed=1, attributes=sx.NoduleAttributes(texture=5)).ct
     (note,) = sx.erase(wide, Eraser(), at_mm=place, diameter_mm=12).notes
-    assert re.match(r"nodule 01: \d+% of what lies around the erased ball of 12 mm was dense too; ", note)
+    assert re.match(
+        r"nodule at -70\.0, 0\.0, 0\.0 mm: \d+% of what lies around the erased ball of 12 mm was dense too; ", note
+    )
     assert note.endswith("request a larger diameter, or give the nodule's mask")
     assert not sx.erase(wide, Eraser(), at_mm=place, diameter_mm=30).notes
 

@@ -82,16 +82,21 @@ def erase_nodules(
     labels = [one.label for one in unwanted]
     if not all(labels) or len(set(labels)) < len(labels):
         labels = [*range(1, len(unwanted) + 1)]
+    # A place without a label is told by its coordinates: numbers are those of the scan's nodules.
+    told = [
+        f"{label:02d}" if one.label else f"at {place_text(one.place.center_mm)} mm"
+        for one, label in zip(unwanted, labels, strict=True)
+    ]
     notes = []
-    for i, one in enumerate(unwanted):
+    for one, name in zip(unwanted, told, strict=True):
         with naming_row(one.row):
-            notes += [(note, f"{labels[i]:02d}")] if (note := _doubt(ct, one.place, force)) else []
+            notes += [(note, name)] if (note := _doubt(ct, one.place, force)) else []
     voxels, region = ct.voxels.copy(), np.zeros(ct.shape, bool)
     made = replace(ct, voxels=voxels)  # shares the array that every edit changes
     nodules = []
     for i, one in enumerate(unwanted):
         edit = Edit("erase", NoduleAttributes(diameter_mm=one.place.diameter_mm))
-        name = f"{labels[i]:02d}"
+        name = told[i]
         with naming_row(one.row or f"nodule {name}" * (len(unwanted) > 1)):
             reach_mm = method.reach_mm(edit)
         window = cut(made, one.place.center_mm, reach_mm)
@@ -107,7 +112,7 @@ def erase_nodules(
             extra |= NOT_GONE
             notes.append((remains, name))
         notes += [(wider, name)] if (wider := _wider(ct, one)) else []
-        nodules.append(Nodule(name, one.place.center_mm, edit.nodule, extra=extra, label=one.label))
+        nodules.append(Nodule(f"{labels[i]:02d}", one.place.center_mm, edit.nodule, extra=extra, label=one.label))
     return Edited(
         ct=made,
         mask=replace(ct, voxels=np.zeros(ct.shape, np.uint8)),
