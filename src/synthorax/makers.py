@@ -562,7 +562,7 @@ def fill(method: Method, patch: Volume, region: NDArray[np.bool_], edit: Edit, s
     return found[0]
 
 
-MOST_STORED_HU = 2**15 - 1
+MOST_FILE_HU = 2**15 - 1
 """Largest absolute HU that files with voxels of 16 bits hold."""
 
 
@@ -570,7 +570,7 @@ def check_filled(method: Method, patch: Volume, edit: Edit, filled: Filled) -> N
     """Refuse the result of an edit that is not as `Filled` promises.
 
     Raises:
-        InputError: the HU are not finite or beyond `MOST_STORED_HU`, or the HU or the mask of an injected nodule have
+        InputError: the HU are not finite or beyond `MOST_FILE_HU`, or the HU or the mask of an injected nodule have
             another size or type; names the method.
     """
     check_returned(method.name, "the result of an edit", filled, Filled, "a makers.Filled")
@@ -581,9 +581,9 @@ def check_filled(method: Method, patch: Volume, edit: Edit, filled: Filled) -> N
         missing = int((~np.isfinite(filled.hu)).sum())
         found = f"a result of {filled.hu.shape} voxels{f', {missing} of them NaN or infinite' * bool(missing)}"
         raise InputError(method.name, found, f"{patch.shape} voxels of finite HU")
-    if filled.hu.size and (most := float(np.abs(filled.hu).max())) > MOST_STORED_HU:
+    if filled.hu.size and (most := float(np.abs(filled.hu).max())) > MOST_FILE_HU:
         raise InputError(
-            method.name, f"a result of up to {most:.0f} HU", f"at most {MOST_STORED_HU}, which a CT file can hold"
+            method.name, f"a result of up to {most:.0f} HU", f"at most {MOST_FILE_HU}, which a CT file can hold"
         )
     if edit.kind == "inject" and (filled.mask is None or (filled.mask.shape, filled.mask.dtype) != (patch.shape, bool)):
         found_mask = "no mask" if filled.mask is None else f"a mask {filled.mask.shape} of {filled.mask.dtype}"
