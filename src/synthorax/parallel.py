@@ -60,12 +60,12 @@ def map_processes(
     """
     check_workers(workers)
     if cluster is not None:
-        _check_pickles(function)
+        check_pickles(function)
         return _map_cluster(function, items, cluster)
     workers = min(workers or os.cpu_count() or 1, -(-len(items) // chunk))
     if workers <= 1:
         return (function(item) for item in items)
-    _check_pickles(function)
+    check_pickles(function)
     return _map_pool(function, items, workers, chunk, name)
 
 
@@ -79,10 +79,14 @@ def check_workers(workers: int | None) -> None:
         raise InputError("workers", str(workers), f"1 to {MOST_WORKERS} processes")
 
 
-def _check_pickles(function: Callable[..., object]) -> None:
-    """Refuse a function that cannot be sent to other processes."""
+def check_pickles(sent: object) -> None:
+    """Refuse a method or function that cannot be sent to other processes.
+
+    Raises:
+        InputError: names the reason.
+    """
     try:
-        pickle.dumps(function)
+        pickle.loads(pickle.dumps(sent))
     except Exception as error:  # a class may raise anything when it is pickled
         found = f"an object that cannot be sent to other processes ({error})"
         expected = "an object of a class that a module defines, or a single worker"

@@ -22,7 +22,6 @@ from synthorax.api.system_trial import (
     _Noted,
     _outside,
     _reach,
-    _sent,
     _shape_mm,
     _together,
 )
@@ -32,6 +31,7 @@ from synthorax.io.images import write_image
 from synthorax.io.tables import read_table
 from synthorax.makers import Edit, Filled, Lineage, check_maker, fill
 from synthorax.nodule import NoduleAttributes
+from synthorax.parallel import check_pickles
 from synthorax.patch import PatchSpec
 from synthorax.registry import BUILT_IN, registry
 from synthorax.volume import Volume
@@ -625,9 +625,10 @@ def test_hu_that_no_file_holds_are_refused():
 
 
 def test_doctor_names_an_editor_that_cannot_be_sent_to_other_processes():
-    _sent(Balls(in_mm=tuple))
-    with pytest.raises(_Broken, match=r"pickle: .*lambda.*; its class belongs to a module, and its attributes have"):
-        _sent(Balls())
+    check_pickles(Balls(in_mm=tuple))
+    said = r"found an object that cannot be sent to other processes \(.*lambda.*\); expected an object of a class that"
+    with pytest.raises(InputError, match=said):
+        check_pickles(Balls())
 
 
 def test_doctor_notes_an_injector_whose_region_hardly_holds_its_nodule():

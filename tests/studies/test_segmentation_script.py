@@ -5,7 +5,6 @@ import pytest
 
 import results_segmentation as page
 from synthorax.anatomy.tissue import TissueClass
-from synthorax.metrics.estimates import Estimate
 from synthorax.studies.painted_maps import PaintedCase
 from synthorax.studies.results import Arm, Interval
 from synthorax.studies.segmentation import SegmentationOutcome
@@ -24,6 +23,7 @@ def outcome():
         SegmenterTest("n real + 10n synthetic", "N real", measure, -0.02, -0.05, 0.01, 0.2, 0.4, 0.1)
         for measure in ("dice", "sensitivity", "f2")
     ]
+    tests.append(SegmenterTest("n real", "N real", "dice", -0.1, -0.15, -0.05, 0.01, 0.02, 0.01))
     spread = Spread(0.5, 0.49, 0.2, 0.4, 0.6, 0.3)
     return SegmentationOutcome(
         arms=arms,
@@ -32,7 +32,7 @@ def outcome():
         curves={step: dict.fromkeys(ARMS, figures) for step in (140, 350)},
         tests=tests,
         later=tests,
-        replaced=Replaced(90.0, 20.0, 232.0, 232, Estimate(0.1, 0.05, 0.15)),
+        replaced=Replaced(90.0, 20.0, 232.0, 232),
         smallest=0.03,
         boundaries={"real": Interval(0.7, 0.6, 0.8)},
         counts={

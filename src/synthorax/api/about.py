@@ -18,6 +18,7 @@ from synthorax.registry import Entry, registry
 from synthorax.training.files import CONFIG, DATA, read_log
 
 if TYPE_CHECKING:
+    from synthorax.datasets.pack import Pack
     from synthorax.io.marks import FoundMark
     from synthorax.volume import Volume
 
@@ -299,7 +300,7 @@ def _dicom(path: Path) -> dict[str, Any]:
 
 
 def _file(path: Path) -> dict[str, Any]:
-    from synthorax.datasets.pack import Pack, is_pack
+    from synthorax.datasets.pack import Pack
     from synthorax.io.arrays import open_npy
     from synthorax.io.contents import what_is
     from synthorax.io.dicom import is_dicom, read_header, read_mark, read_series_files
@@ -330,17 +331,22 @@ def _file(path: Path) -> dict[str, Any]:
             except InputError as error:
                 about["unusable"] = str(error)
         return {"holds": "DICOM file", **about, "synthetic": read_mark(header)}
-    if is_pack(path):
-        pack = Pack(path)
-        return {
-            "holds": "pack",
-            "cases": len(pack.entries),
-            "patients": {name: len(patients) for name, patients in pack.splits.items()},
-            "nodules": sum(len(case.nodules) for case in pack.entries),
-            "use": "`synthorax unpack PACK --out STORE`",
-        }
+    try:
+        return _pack(Pack(path))
+    except InputError:
+        pass  # it is no pack
     found = not_regular(path) or what_is(path) or "a file of no known kind"
     raise InputError(path, found, "a store, run, result, scan, mask, nodules.csv or array")
+
+
+def _pack(pack: Pack) -> dict[str, Any]:
+    return {
+        "holds": "pack",
+        "cases": len(pack.entries),
+        "patients": {name: len(patients) for name, patients in pack.splits.items()},
+        "nodules": sum(len(case.nodules) for case in pack.entries),
+        "use": "`synthorax unpack PACK --out STORE`",
+    }
 
 
 def _nodules(path: Path, series: str | None = None) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +35,7 @@ from synthorax.makers import (
     fill,
 )
 from synthorax.nodule import ATTRIBUTES, MOST_RATING, NoduleAttributes
+from synthorax.parallel import check_pickles
 from synthorax.provenance import patient_key
 from synthorax.registry import Entry, place_in_plugin
 from synthorax.shapes.diameter import axial_diameter_mm
@@ -320,7 +320,7 @@ def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None
     from synthorax import hub
 
     if entry.roles & KIND_OF.keys():
-        yield "the maker can be sent to other processes", partial(_sent, maker)
+        yield "the maker can be sent to other processes", partial(check_pickles, maker)
     yield "the attributes that the maker uses are those of nodules", partial(_heeds, maker)
     if maker.heeds and entry.roles & {"makes patches", "makes shapes", "injects"}:
         yield "the attributes that the maker uses change what is made", partial(_idle_attributes, maker, entry.roles)
@@ -352,13 +352,6 @@ def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None
         yield "a painted window is finite and the same for a seed", partial(_paints, cast(Painter, maker))
     if "judges" in entry.roles:
         yield "a judgement is a probability that does not depend on the others", partial(_judges, cast(Judge, maker))
-
-
-def _sent(maker: Maker) -> None:
-    try:
-        pickle.loads(pickle.dumps(maker))
-    except Exception as error:  # a class may raise anything when it is pickled
-        raise _Broken(f"pickle: {error}; its class belongs to a module, and its attributes have to pickle") from error
 
 
 def _heeds(maker: Maker) -> None:

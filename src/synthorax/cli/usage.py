@@ -8,6 +8,9 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
+from synthorax.cli.options import parse_numbers
+from synthorax.errors import InputError
+
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
     from cyclopts.argument import Argument
@@ -50,8 +53,8 @@ def usage_line(error: CycloptsError, arguments: Sequence[str]) -> str:
 def _is_numbers(token: str) -> bool:
     """Return whether an argument is numbers, joined by commas."""
     try:
-        return bool([float(part) for part in token.strip(",").split(",")])
-    except ValueError:
+        return bool(parse_numbers(token.strip(","), "", "", count=None))
+    except InputError:
         return False
 
 

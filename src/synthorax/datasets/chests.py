@@ -319,12 +319,8 @@ def _chests_line(chests: Chests, cases: Sequence[CaseEntry], is_erased: bool) ->
         line += f"; {len(left_out)} cases are left out: {', '.join(left_out[:MOST_LEFT_OUT_NAMED])}{more}"
     if nodules := sum(chests.nodules_left.values()):
         with_them = sum(bool(n) for n in chests.nodules_left.values())
-        why = (
-            "because no eraser was used"
-            if not is_erased
-            else "because their place is unknown or they are still visible"
-        )
-        line += f"; {nodules} nodules of {with_them} chests stay in them, {why}"
+        stay = "their place is unknown or they are still visible" if is_erased else "no eraser was used"
+        line += f"; {nodules} nodules of {with_them} chests stay in them, because {stay}"
     if unknown := sum(case.annotated != "all" for case in chests.cases):
         line += f"; {unknown} chests may have further nodules, since not all of theirs are known"
     return line

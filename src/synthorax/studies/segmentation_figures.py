@@ -13,7 +13,7 @@ from scipy.stats import ttest_rel
 from synthorax.metrics.bootstrap import Statistic, mean_of
 from synthorax.metrics.classification import Confusion
 from synthorax.metrics.comparisons import smallest_found
-from synthorax.metrics.estimates import CONFIDENCE, Estimate
+from synthorax.metrics.estimates import CONFIDENCE
 from synthorax.studies.results import Interval
 from synthorax.studies.trials import bootstrap_over_seeds, compared_over_seeds, over_seeds
 
@@ -156,15 +156,12 @@ class Replaced:
         patients: number of patients, read off the curve of real patients alone, less n.
         low, high: 95 % interval.
         most: N less n, where the curve ends.
-        gain: mean Dice of N real patients less that of n, with its 95 % interval. If the interval has 0 in it, the
-            curve does not rise for sure, and no number of patients can be read off it.
     """
 
     patients: float
     low: float
     high: float
     most: int
-    gain: Estimate
 
 
 def replaced(
@@ -197,9 +194,7 @@ def replaced(
         return Statistic(len(made), values)
 
     interval = bootstrap_over_seeds([of(i) for i in range(len(found.volumes))], patients).interval()
-    gain = compared_segmenters("", "", measure, real[most], real[few], patients)
-    rises = Estimate(gain.difference, gain.low, gain.high)
-    return Replaced(interval.value, interval.low, interval.high, most - few, rises)
+    return Replaced(interval.value, interval.low, interval.high, most - few)
 
 
 def _crossed(reached: float, rising: NDArray[np.float64], numbers: Sequence[int]) -> float:

@@ -94,8 +94,9 @@ def study_segmentation(
 def replaced_sentence(outcome: SegmentationOutcome) -> str:
     """Return the study's outcome in one sentence: how many real patients the synthetic volumes replaced, if known."""
     replaced, counts = outcome.replaced, outcome.counts
-    if replaced.gain.low <= 0:
-        gain = f"{replaced.gain.value:+.3f}, 95 % interval {replaced.gain.low:+.3f} to {replaced.gain.high:+.3f}"
+    rise = next(t for t in outcome.tests if (t.a, t.b, t.measure) == (FEW, FULL, COMPARED[0]))
+    if rise.high >= 0:  # the curve, from which patients are read off, does not rise for sure
+        gain = f"{-rise.difference:+.3f}, 95 % interval {-rise.high:+.3f} to {-rise.low:+.3f}"
         return (
             f"This study does not tell how many real patients synthetic volumes replace: {counts['N patients']} real "
             f"patients give no significantly better mean Dice than {counts['n patients']} ({gain}); train longer, as "
