@@ -18,6 +18,7 @@ import results_detection as detection
 import results_malignancy as malignancy
 from known_sites import kept_figures
 from synthorax import api, hub
+from synthorax.datasets.lineage import check_unseen
 from synthorax.datasets.store import Store
 from synthorax.makers import Maker, Method
 from synthorax.provenance import fingerprint
@@ -93,7 +94,7 @@ def malignancy_arms(real: Path, name: str, flow: Method) -> dict[str, Any]:
     """Run the study of malignancy with rendered nodules and the flow's."""
     of_all, of_few, _ = malignancy.parts(real, MALIGNANCY)
     part = of_all if name == "all" else of_few
-    check_maker_fits(flow, part.store, part.config)
+    check_unseen(flow.lineage, part.store)  # as an injector, it works on patches of any size
     study = Study(part.store, part.folder / TRAININGS, range(part.trainings), "cpu")
     outcome = malignancy_study(study, part.config, [flow], arms=MALIGNANCY_ARMS, ratios=(PAPER_RATIO,))
     budget = budget_of(part.config, part.trainings, (PAPER_RATIO,))
