@@ -19,7 +19,7 @@ from synthorax.studies.malignancy_page import malignancy_answer, study_malignanc
 from synthorax.studies.malignancy_recipes import FLIPS, RAW, WEIGHTED, in_contexts, with_flips
 from synthorax.studies.malignant_or_benign import diameters_of, malignancy_splits
 from synthorax.studies.patch_makers import check_maker_fits
-from synthorax.studies.results import Interval
+from synthorax.studies.results import LEAST_TRAININGS, Interval
 from synthorax.studies.trials import Study
 from synthorax.tasks.config import MALIGNANCY
 from tests.helpers.balls import ball_mask
@@ -157,6 +157,13 @@ def test_each_ratio_takes_as_many_made_nodules_for_each_real_one(found):
     assert found.made[RAW] == 0
 
 
+def test_an_arm_with_fewer_nodules_than_its_name_says_has_a_note(found):
+    real, arm = found.counts["train"]["malignant"], in_contexts("rings", "benign", 2)
+    assert 0 < found.made[arm] < 2 * real
+    assert any(note.startswith(f"{arm}: ") and f"instead of {2 * real}." in note for note in found.notes)
+    assert not any(note.startswith("raw + dots") for note in found.notes)
+
+
 def test_the_diameter_alone_has_the_auc_of_the_diameters(found, study):
     test = malignancy_splits(study, CONFIG, "median").test
     (arm,) = (arm for arm in found.arms if arm.name == DIAMETER)
@@ -184,11 +191,11 @@ def test_the_page_begins_with_whether_made_nodules_helped(found):
     assert malignancy_answer(replace(found, arms=arms, tests=tests)).startswith("Yes: raw + dots")
 
 
-def test_the_smallest_difference_is_that_of_four_in_five_cases_and_not_known_of_one_training(found):
+def test_the_smallest_difference_is_that_of_four_in_five_cases_and_not_known_without_p_values(found):
     halves = [(test.high - test.low) / 2 for test in found.tests]
     wanted = np.median(halves) / norm.ppf(0.975) * (norm.ppf(0.975) + norm.ppf(0.8))
     assert smallest_found(halves) == pytest.approx(wanted)
-    assert found.smallest == (pytest.approx(wanted) if len(found.arms[0].seeds) > 1 else None)
+    assert found.smallest == (pytest.approx(wanted) if len(found.arms[0].seeds) >= LEAST_TRAININGS else None)
 
 
 def test_the_papers_figures_stand_beside_the_same_network_and_arm(study):
@@ -201,7 +208,7 @@ def test_the_papers_figures_stand_beside_the_same_network_and_arm(study):
 
 def test_a_stopped_study_goes_on_and_writes_its_page(store, place, monkeypatch):
     def go():
-        return study_malignancy(store, CONFIG, place / "out", arms=("weighted",), trainings=2, device="cpu")
+        return study_malignancy(store, CONFIG, place / "out", arms=("weighted",), trainings=3, device="cpu")
 
     page, outcome = go()
     monkeypatch.setattr("synthorax.studies.trials.train_task", None)  # nothing is trained again

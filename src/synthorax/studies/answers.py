@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Protocol
 
-from synthorax.studies.results import Arm, Interval
+from synthorax.studies.results import LEAST_TRAININGS, Arm, Interval
 
 SURE = 0.05
 """p value, corrected for all comparisons, below which a difference counts as sure."""
@@ -50,13 +50,12 @@ class Compared(Protocol):
         ...
 
 
-def whether_it_helps(tests: Sequence[Compared], arms: Sequence[Arm], least_trainings: int) -> str:
+def whether_it_helps(tests: Sequence[Compared], arms: Sequence[Arm]) -> str:
     """Return whether synthetic nodules beside real ones helped, as one or two sentences.
 
     Args:
         tests: comparisons of the AUCs of arms with synthetic nodules and of the same arms without them.
         arms: the study's arms, whose measure `auc` tells whether an arm without synthetic nodules has learned anything.
-        least_trainings: fewest trainings of each arm that give p values.
     """
     if not tests:
         return "Not known: no arm has synthetic nodules beside real ones."
@@ -69,7 +68,7 @@ def whether_it_helps(tests: Sequence[Compared], arms: Sequence[Arm], least_train
     if all(t.p_holm is None for t in tests):
         return (
             f"Not known: differences in AUC of {named} from {without} lie within {low:+.3f} to {high:+.3f}, and fewer "
-            f"than {least_trainings} trainings of each arm give no p values."
+            f"than {LEAST_TRAININGS} trainings of each arm give no p values."
         )
     sure = [t for t in tests if t.p_holm is not None and t.p_holm < SURE]
     better, worse = ([t.a for t in sure if t.difference * sign > 0] for sign in (1, -1))
@@ -86,13 +85,12 @@ def whether_it_helps(tests: Sequence[Compared], arms: Sequence[Arm], least_train
     )
 
 
-def which_score_better(tests: Sequence[Compared], arms: Sequence[Arm], least_trainings: int) -> str:
+def which_score_better(tests: Sequence[Compared], arms: Sequence[Arm]) -> str:
     """Return which arms have another AUC than the reference, as one or two sentences; the arms' data are not known.
 
     Args:
         tests: comparisons of the AUCs of arms with that of the reference.
         arms: all arms.
-        least_trainings: fewest trainings of each arm that give p values.
     """
     if guesses := _guesses(tests, arms):
         return f"The scores say nothing: {guesses}; train longer, or measure more cases."
@@ -100,7 +98,7 @@ def which_score_better(tests: Sequence[Compared], arms: Sequence[Arm], least_tra
     if all(t.p_holm is None for t in tests):
         return (
             f"Not known: differences in AUC from “{reference}” lie within {low:+.3f} to {high:+.3f}, and fewer than "
-            f"{least_trainings} trainings of each arm give no p values."
+            f"{LEAST_TRAININGS} trainings of each arm give no p values."
         )
     sure = [t for t in tests if t.p_holm is not None and t.p_holm < SURE]
     parts = [

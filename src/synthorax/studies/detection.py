@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from math import inf
 from typing import cast
@@ -18,13 +18,12 @@ from synthorax.errors import InputError
 from synthorax.makers import Judge, Maker, Method
 from synthorax.metrics.bootstrap import Statistic, UndefinedError, difference, mean_of, ratio
 from synthorax.metrics.classification import Confusion, confusion
-from synthorax.metrics.comparisons import holm_of_known
 from synthorax.metrics.roc import auc_of
 from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.studies.arms import AMOUNTS, REFERENCE, alone, beside, made_patches, notes_of, own_head, recipes
 from synthorax.studies.baselines import brightness, detection_splits
 from synthorax.studies.patch_makers import as_generator, judged, labelled, rendering
-from synthorax.studies.results import MADE, Arm, Interval, Test
+from synthorax.studies.results import MADE, Arm, Interval, Test, with_corrected_p
 from synthorax.studies.scan_search import scan_search
 from synthorax.studies.trials import (
     MEASURES,
@@ -51,8 +50,6 @@ THESIS_SHARE = 1633 / (1633 + 116_227)
 """Share of nodules among the patches of the thesis' test set (tables 2 to 5)."""
 TESTED = ("auc", "sensitivity", "specificity")
 """Measures that are compared between arms; the first is the study's outcome, the others explain it."""
-LEAST_TRAININGS = 3
-"""Fewest trainings for p values; with fewer, the spread between trainings is not known well enough."""
 DETECTION_STRATA_MM = {"below 6 mm": (0.0, 6.0), "6 to 8 mm": (6.0, 8.0), "from 8 mm": (8.0, inf)}
 """Name of each stratum of diameter to its bounds in mm, the upper one excluded."""
 NOT_SOLID = "not solid"
@@ -238,7 +235,7 @@ def compared(found: Mapping[str, Sequence[Scores]], pairs: Sequence[tuple[str, s
 
     The test is Student's t over patients and trainings (`compared_over_seeds`), or over patients alone with one
     training. The p values of each measure are corrected for the number of pairs by Holm's method. With fewer than
-    `LEAST_TRAININGS` trainings there are none.
+    `results.LEAST_TRAININGS` trainings there are none.
 
     Args:
         found: arm to the scores of each training; an arm without trainings has one entry.
@@ -256,10 +253,7 @@ def compared(found: Mapping[str, Sequence[Scores]], pairs: Sequence[tuple[str, s
             with suppress(UndefinedError):
                 test = compared_over_seeds([difference(*pair) for pair in both], patients)
                 of_metric.append(Test(a, b, metric, **asdict(test), p_holm=None))
-        if trainings < LEAST_TRAININGS:
-            of_metric = [replace(test, p=None) for test in of_metric]
-        corrected = holm_of_known([test.p for test in of_metric])
-        tests += [replace(test, p_holm=p) for test, p in zip(of_metric, corrected, strict=True)]
+        tests += with_corrected_p(of_metric, trainings)
     return tests
 
 

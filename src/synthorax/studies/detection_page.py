@@ -14,9 +14,17 @@ from synthorax.makers import Maker
 from synthorax.report import write_page
 from synthorax.studies.answers import whether_it_helps
 from synthorax.studies.arms import AMOUNTS, REFERENCE, beside
-from synthorax.studies.detection import LEAST_TRAININGS, SENSITIVITY_OF, TESTED, DetectionOutcome, detection_study
+from synthorax.studies.detection import SENSITIVITY_OF, TESTED, DetectionOutcome, detection_study
 from synthorax.studies.patch_makers import check_maker_fits
-from synthorax.studies.results import RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
+from synthorax.studies.results import (
+    LEAST_TRAININGS,
+    RESULTS,
+    TRAININGS,
+    check_study_folder,
+    data_facts,
+    machine,
+    write_results,
+)
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -92,6 +100,7 @@ def study_detection(
         picture_of_tests=differences(outcome),
         patients={name: len(ids) for name, ids in store.splits.items()},
         trainings=trainings,
+        least_trainings=LEAST_TRAININGS,
         size=" x ".join(map(str, config.size)),
         machine=machine(),
     )
@@ -102,7 +111,7 @@ def answer(outcome: DetectionOutcome) -> str:
     """Return whether synthetic nodules beside real ones helped, the answer to the page's title."""
     mixed = beside("")
     tests = [t for t in outcome.tests if t.metric == TESTED[0] and t.b == REFERENCE and t.a.startswith(mixed)]
-    return whether_it_helps(tests, outcome.arms, LEAST_TRAININGS)
+    return whether_it_helps(tests, outcome.arms)
 
 
 def differences(outcome: DetectionOutcome) -> Figure:

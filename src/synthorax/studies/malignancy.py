@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from typing import cast, get_args
@@ -19,7 +19,7 @@ from synthorax.errors import InputError
 from synthorax.makers import Method
 from synthorax.metrics.bootstrap import difference
 from synthorax.metrics.classification import confusion_of
-from synthorax.metrics.comparisons import holm_of_known, smallest_found
+from synthorax.metrics.comparisons import smallest_found
 from synthorax.metrics.roc import auc_of, delong_comparison
 from synthorax.nodule import MalignancyRule
 from synthorax.shapes.features import shape_features
@@ -36,7 +36,7 @@ from synthorax.studies.malignancy_recipes import (
 )
 from synthorax.studies.malignant_or_benign import by_size, diameters_of, malignancy_splits
 from synthorax.studies.patch_makers import labelled, rendering
-from synthorax.studies.results import Arm, Interval
+from synthorax.studies.results import Arm, Interval, with_corrected_p
 from synthorax.studies.trials import (
     Measure,
     Scores,
@@ -59,8 +59,6 @@ MALIGNANCY_MEASURES: dict[str, Measure] = {
     "sensitivity": lambda found: found.sensitivity,
     "specificity": lambda found: found.specificity,
 }
-LEAST_TRAININGS_COMPARED = 2
-"""Fewest trainings of each arm for p values: one training does not show how much another one differs."""
 PAPER_COUNTS = {"train": (1016, 233), "val": (128, 28), "test": (133, 24)}
 """Numbers of benign and malignant patches in the paper (table 1)."""
 PAPER_RESULTS: Mapping[str, Mapping[str, tuple[float, float, float, float]]] = {
@@ -187,6 +185,8 @@ def malignancy_study(
         makes = MadeNodules(study, splits, contexts, n_real)
         recipes += recipes_with_made(plain, cast(Mapping[str, Method], named), makes, arms, ratios)
         notes += makes.notes
+        for note in makes.notes:
+            study.console.print(note, markup=False)
     found = {each.name: study.scores(each.name, each.config, splits, feed=each.feed) for each in recipes}
     pairs = [(each.name, other) for each in recipes for other in each.against if other in found and other != each.name]
     figures = {name: _figures(scores, splits) for name, scores in found.items()}
@@ -195,11 +195,7 @@ def malignancy_study(
     return MalignancyOutcome(
         arms=measured + _trivial(splits),
         tests=tests,
-        smallest=(
-            smallest_found([(test.high - test.low) / 2 for test in tests])
-            if len(study.seeds) >= LEAST_TRAININGS_COMPARED
-            else None
-        ),
+        smallest=smallest_found([(test.high - test.low) / 2 for test in tests if test.p is not None]),
         counts={name: _counts(patches) for name, patches in vars(splits).items()},
         made={each.name: 0 if each.made is None else len(each.made) for each in recipes},
         drawn=config.steps * config.batch_size,
@@ -275,7 +271,6 @@ def _compared(
         test = compared_over_seeds(apart, patients)
         means = [np.mean([scores.test for scores in found[name]], 0) for name in (a, b)]
         delong = delong_comparison(labels, *means)
-        p = test.p if len(apart) >= LEAST_TRAININGS_COMPARED else None
-        tests.append(MalignancyTest(a, b, test.difference, test.low, test.high, p, None, delong.difference, delong.p))
-    corrected = holm_of_known([test.p for test in tests])
-    return [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]
+        delonged = (delong.difference, delong.p)
+        tests.append(MalignancyTest(a, b, test.difference, test.low, test.high, test.p, None, *delonged))
+    return with_corrected_p(tests, len(found[RAW]))

@@ -16,9 +16,17 @@ from synthorax.makers import Method
 from synthorax.nodule import MalignancyRule
 from synthorax.report import write_page
 from synthorax.studies.answers import whether_it_helps
-from synthorax.studies.malignancy import LEAST_TRAININGS_COMPARED, PAPER_COUNTS, MalignancyOutcome, malignancy_study
+from synthorax.studies.malignancy import PAPER_COUNTS, MalignancyOutcome, malignancy_study
 from synthorax.studies.malignancy_recipes import FLIPS, RATIOS, RAW, ArmKind
-from synthorax.studies.results import RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
+from synthorax.studies.results import (
+    LEAST_TRAININGS,
+    RESULTS,
+    TRAININGS,
+    check_study_folder,
+    data_facts,
+    machine,
+    write_results,
+)
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -94,6 +102,7 @@ def study_malignancy(
         network=getattr(config.network, "architecture", config.network.kind),
         rule=rule,
         trainings=trainings,
+        least_trainings=LEAST_TRAININGS,
         size=" x ".join(map(str, config.size)),
         spacing=" x ".join(f"{mm:g}" for mm in config.spacing_mm),
         machine=machine(),
@@ -104,7 +113,7 @@ def study_malignancy(
 def malignancy_answer(outcome: MalignancyOutcome) -> str:
     """Return whether synthetic malignant nodules beside real ones helped, the answer to the page's title."""
     tests = [test for test in outcome.tests if test.b in (RAW, FLIPS) and outcome.made.get(test.a)]
-    return whether_it_helps(tests, outcome.arms, LEAST_TRAININGS_COMPARED)
+    return whether_it_helps(tests, outcome.arms)
 
 
 def malignancy_differences(outcome: MalignancyOutcome) -> Figure:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from synthorax.datasets.pooled import PooledBatches
 from synthorax.makers import Method
+from synthorax.screen import quantity
 from synthorax.seeding import derive
 from synthorax.studies.contexts import (
     MALIGNANT_CLASS,
@@ -86,7 +87,7 @@ class MadeNodules:
 
     Attributes:
         n_real: number of real malignant training nodules.
-        notes: sentences about nodules that were left out.
+        notes: sentences about nodules that were left out, and about arms that have fewer than their names say.
     """
 
     study: Study
@@ -111,6 +112,13 @@ class MadeNodules:
         if made.note and made.note not in self.notes:
             self.notes.append(made.note)
         return made
+
+    def first(self, arm: str, patches: NDArray[np.int16], ratio: float) -> NDArray[np.int16]:
+        """Return the first `ratio` patches for each real malignant one, with a note if there are fewer."""
+        n = max(round(ratio * self.n_real), 1)
+        if len(patches) < n:
+            self.notes.append(f"{arm}: {quantity(len(patches), 'synthetic nodule')} instead of {n}.")
+        return patches[:n]
 
 
 def recipes_without_made(config: TaskConfig, arms: Sequence[ArmKind]) -> list[MalignancyRecipe]:
@@ -145,17 +153,17 @@ def recipes_with_made(
     for name, method in named.items():
         benign = in_contexts(name, "benign", PAPER_RATIO)
         if "benign" in arms:
-            patches = makes(name, method, "benign", PAPER_RATIO).patches
+            patches = makes.first(benign, makes(name, method, "benign", PAPER_RATIO).patches, PAPER_RATIO)
             found.append(MalignancyRecipe(benign, config, patches, against=(RAW, *earlier)))
         if {"malignant", "flips-made"} & set(arms) and replaces(method, makes.contexts, derive(0, "probe")):
             patches = makes(name, method, "malignant", most).patches  # each ratio takes the first of them
             for ratio in ratios if "malignant" in arms else ():
-                some = patches[: max(round(ratio * makes.n_real), 1)]
                 against = (RAW, *earlier, benign) if ratio == PAPER_RATIO else (RAW,)
                 arm = in_contexts(name, "malignant", ratio)
+                some = makes.first(arm, patches, ratio)
                 found.append(MalignancyRecipe(arm, config, some, against=against))
             if "flips-made" in arms:
-                some = patches[: max(round(PAPER_RATIO * makes.n_real), 1)]
+                some = makes.first(with_flips(name), patches, PAPER_RATIO)
                 found.append(MalignancyRecipe(with_flips(name), flipped, some, against=(FLIPS,)))
         earlier.append(benign)
     return found

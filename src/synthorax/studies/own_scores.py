@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from math import isfinite, nan
 from pathlib import Path
 
@@ -14,14 +14,11 @@ from numpy.typing import NDArray
 from synthorax.errors import InputError
 from synthorax.io.tables import read_table
 from synthorax.metrics.bootstrap import UndefinedError, difference
-from synthorax.metrics.comparisons import holm_of_known
 from synthorax.metrics.roc import auc_of
 from synthorax.screen import quantity
-from synthorax.studies.results import Arm, Test
+from synthorax.studies.results import Arm, Test, with_corrected_p
 from synthorax.studies.trials import compared_over_seeds, over_seeds
 
-LEAST_OWN_TRAININGS = 3
-"""Fewest trainings of each arm for p values; with fewer, the spread between trainings is not known well enough."""
 SCORE_COLUMNS = ("patient", "case", "label", "score")
 """Columns that a table of scores must have."""
 EXPECTED_SCORES = f"columns {', '.join(SCORE_COLUMNS)}, and if there are several of them arm and training"
@@ -149,7 +146,7 @@ def compare_own_scores(own: OwnScores, reference: str) -> tuple[list[Arm], list[
     """Return the AUC of each arm with its interval, and its paired difference from a reference.
 
     Patients are resampled with all of their cases, and trainings too, as in the study of detection. The p values are
-    corrected for the number of arms by Holm's method, and left out with fewer than `LEAST_OWN_TRAININGS` trainings.
+    corrected for the number of arms by Holm's method, and left out with fewer than `results.LEAST_TRAININGS` trainings.
 
     Args:
         own: scores of all arms.
@@ -168,7 +165,4 @@ def compare_own_scores(own: OwnScores, reference: str) -> tuple[list[Arm], list[
         with suppress(UndefinedError):
             pairs = [difference(a, b) for a, b in zip(aucs[arm], aucs[reference], strict=True)]
             tests.append(Test(arm, reference, "auc", **asdict(compared_over_seeds(pairs, own.patients)), p_holm=None))
-    if len(aucs[reference]) < LEAST_OWN_TRAININGS:
-        tests = [replace(test, p=None) for test in tests]
-    corrected = holm_of_known([test.p for test in tests])
-    return arms, [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]
+    return arms, with_corrected_p(tests, len(aucs[reference]))

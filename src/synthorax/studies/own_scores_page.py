@@ -12,8 +12,8 @@ from synthorax.io.mappings import read_mapping
 from synthorax.provenance import sha256
 from synthorax.report import write_page
 from synthorax.studies.answers import which_score_better
-from synthorax.studies.own_scores import LEAST_OWN_TRAININGS, compare_own_scores, read_own_scores
-from synthorax.studies.results import RESULTS, check_same_request, machine, write_results
+from synthorax.studies.own_scores import compare_own_scores, read_own_scores
+from synthorax.studies.results import LEAST_TRAININGS, RESULTS, check_same_request, machine, write_results
 
 
 def study_scores(files: Sequence[Path], out: Path, *, reference: str | None = None, overwrite: bool = False) -> Path:
@@ -41,7 +41,7 @@ def study_scores(files: Sequence[Path], out: Path, *, reference: str | None = No
     check_folder_is_free(out, overwrite=overwrite, sources=files)
     own = read_own_scores(files)
     arms, tests = compare_own_scores(own, reference or next(iter(own.scores)))
-    answer = which_score_better(tests, arms, LEAST_OWN_TRAININGS)
+    answer = which_score_better(tests, arms)
     counts = own.counts
     with atomic_folder(out, overwrite=overwrite) as folder:
         results = folder / RESULTS
@@ -57,7 +57,7 @@ def study_scores(files: Sequence[Path], out: Path, *, reference: str | None = No
             tests=tests,
             counts=counts,
             trainings=len(arms[0].seeds),
-            least=LEAST_OWN_TRAININGS,
+            least_trainings=LEAST_TRAININGS,
             picture=forest({t.a: (t.difference, t.low, t.high) for t in tests}, f"AUC less that of “{arms[0].name}”"),
             machine=machine(),
         )

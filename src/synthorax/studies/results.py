@@ -7,11 +7,11 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from scipy.stats import t
@@ -19,10 +19,14 @@ from scipy.stats import t
 from synthorax.errors import InputError
 from synthorax.io.atomic import atomic_file, check_folder_is_free, working_in
 from synthorax.io.mappings import read_mapping
+from synthorax.metrics.comparisons import holm_of_known
 from synthorax.metrics.estimates import CONFIDENCE
 
 if TYPE_CHECKING:
     from synthorax.datasets.store import Store
+
+LEAST_TRAININGS = 3
+"""Fewest trainings of each arm for p values; with fewer, the spread between trainings is not known well enough."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,32 @@ class Test:
     high: float
     p: float | None
     p_holm: float | None
+
+
+class HasP(Protocol):
+    """A dataclass of a comparison with a p value, and the same corrected, such as `Test`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def p(self) -> float | None:
+        """P value of no difference."""
+        ...
+
+
+AnyTest = TypeVar("AnyTest", bound=HasP)
+
+
+def with_corrected_p(tests: Sequence[AnyTest], trainings: int) -> list[AnyTest]:
+    """Return comparisons of arms with `p_holm`; without p values if there are fewer than `LEAST_TRAININGS` trainings.
+
+    Args:
+        tests: comparisons whose p values are corrected together by Holm's method.
+        trainings: trainings of each arm.
+    """
+    known = [test.p if trainings >= LEAST_TRAININGS else None for test in tests]
+    each = zip(tests, known, holm_of_known(known), strict=True)
+    return [replace(test, p=p, p_holm=corrected) for test, p, corrected in each]
 
 
 RESULTS = "results.json"

@@ -18,7 +18,6 @@ from synthorax.editing.painting import SAME_SPACING
 from synthorax.errors import InputError
 from synthorax.makers import Maker, Method
 from synthorax.metrics.bootstrap import mean_of
-from synthorax.metrics.comparisons import holm_of_known
 from synthorax.patch import PatchSpec
 from synthorax.provenance import fingerprint
 from synthorax.rendering.shapes import LidcOutlines, ShapeSource
@@ -28,7 +27,7 @@ from synthorax.shapes.overlap import dice
 from synthorax.studies.made_volumes import FewShapes, MadeVolumes, VolumePlan, volume_maker
 from synthorax.studies.marked_volumes import NODULE, UNCOUNTED, MarkedVolumes, empty_volumes, nodule_volumes
 from synthorax.studies.patch_makers import labelled, rendering
-from synthorax.studies.results import MADE, Arm, Interval
+from synthorax.studies.results import MADE, Arm, Interval, with_corrected_p
 from synthorax.studies.segmentation_arms import (
     FOLD,
     FULL,
@@ -287,8 +286,7 @@ def _compared(
     for measure in COMPARED:
         pairs = [(arm.name, other) for arm in arms for other in arm.against if other in found and other != arm.name]
         own = [compared_segmenters(a, b, measure, found[a], found[b], patients) for a, b in pairs]
-        corrected = holm_of_known([test.p for test in own])
-        tests += [replace(test, p_holm=p) for test, p in zip(own, corrected, strict=True)]
+        tests += with_corrected_p(own, len(next(iter(found.values())).volumes))
     return tests
 
 

@@ -138,14 +138,14 @@ def compared_segmenters(
     apart = [mean_of(x - y) for x, y in zip(first, second, strict=True)]
     test = compared_over_seeds(apart, patients)
     by_volume = float(ttest_rel(first.mean(0), second.mean(0)).pvalue)
-    p = test.p if len(apart) > 1 else None
     known = by_volume if np.isfinite(by_volume) else None
-    return SegmenterTest(a, b, measure, test.difference, test.low, test.high, p, None, known)
+    return SegmenterTest(a, b, measure, test.difference, test.low, test.high, test.p, None, known)
 
 
 def smallest_difference(tests: Sequence[SegmenterTest]) -> float | None:
     """Return the difference in Dice that the tests would detect with a power of 80 %; None if there is none."""
-    return smallest_found([(test.high - test.low) / 2 for test in tests if test.measure == COMPARED[0]]) or None
+    of_dice = (test for test in tests if test.measure == COMPARED[0] and test.p is not None)
+    return smallest_found([(test.high - test.low) / 2 for test in of_dice]) or None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ is chosen on the validation patients, and the test patients are used once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
@@ -18,13 +18,13 @@ from synthorax.datasets.splits import LEAST_PATIENTS
 from synthorax.errors import InputError
 from synthorax.metrics.bootstrap import Statistic, difference
 from synthorax.metrics.classification import Confusion, choose_threshold, confusion_of
-from synthorax.metrics.comparisons import holm_of_known, smallest_found
+from synthorax.metrics.comparisons import smallest_found
 from synthorax.metrics.roc import auc_of
 from synthorax.patch import NEGATIVE, POSITIVE
 from synthorax.studies.chest_sets import INJECTED, KEPT, SIZES_STUDIED_MM, ChestSet, without_nodules
 from synthorax.studies.chest_training import ChestArm, ChestSplits, chest_scores
 from synthorax.studies.edit_traces import Bias, bias_of
-from synthorax.studies.results import Arm, Interval, Test
+from synthorax.studies.results import Arm, Interval, Test, with_corrected_p
 from synthorax.studies.trials import Scores, Study, compared_over_seeds, defined, over_seeds
 from synthorax.tasks.config import TaskConfig
 
@@ -56,7 +56,7 @@ class VolumesOutcome:
     Attributes:
         arms: each arm with its measures.
         tests: comparisons of arms.
-        smallest: difference of accuracies that the tests would detect with a power of 80 %; None with one training.
+        smallest: difference of accuracies that the tests would detect with a power of 80 %; None without p values.
         counts: split to its numbers of patients and of chests of each kind.
         drawn: number of chests that each training drew.
         bias: how well label and source can be predicted without looking at nodules.
@@ -194,10 +194,7 @@ def _compared(
             apart = [difference(*(_decided(scores, splits, rows) for scores in pair)) for pair in both]
             made = compared_over_seeds(apart, test.patients[rows])
             tests.append(Test(a, b, metric, **asdict(made), p_holm=None))
-    if len(next(iter(found.values()))) < 2:
-        return [replace(one, p=None) for one in tests]
-    corrected = holm_of_known([one.p for one in tests])
-    return [replace(one, p_holm=p) for one, p in zip(tests, corrected, strict=True)]
+    return with_corrected_p(tests, len(next(iter(found.values()))))
 
 
 def _smallest(tests: Sequence[Test]) -> float | None:

@@ -39,7 +39,16 @@ from synthorax.studies.chest_fidelity import (
 from synthorax.studies.chest_sets import ChestMaking, ChestSet, SplitChests
 from synthorax.studies.chest_training import ChestSplits
 from synthorax.studies.patch_makers import labelled
-from synthorax.studies.results import MADE, RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
+from synthorax.studies.results import (
+    LEAST_TRAININGS,
+    MADE,
+    RESULTS,
+    TRAININGS,
+    check_study_folder,
+    data_facts,
+    machine,
+    write_results,
+)
 from synthorax.studies.slice_reader import READER_STEPS, slice_reader
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.studies.volumes import (
@@ -315,6 +324,7 @@ def _write(
         network=config.network.kind,
         size=" x ".join(map(str, config.size)),
         trainings=trainings,
+        least_trainings=LEAST_TRAININGS,
         models=models,
         machine=machine(),
     )
