@@ -371,6 +371,18 @@ def test_an_xml_of_another_series_is_refused_by_both_names_and_used_where_its_st
     assert any("its study and the places of its slices agree" in note for note in case.notes)
 
 
+def test_an_xml_beside_an_image_is_used_with_a_note_if_its_slices_are_the_images(tmp_path):
+    (tmp_path / "in" / "P1").mkdir(parents=True)
+    write_image(tmp_path / "in" / "P1" / "ct.nii.gz", CT)
+    (tmp_path / "in" / "P1" / "1.xml").write_text(lidc_xml(readers(104, 106), "1.2.3.999", "1.2.3"))
+    (case,) = prepare(tmp_path / "in", tmp_path / "store", kind="lidc").cases
+    assert len(case.nodules) == 1
+    assert any("1.xml is taken for" in note and "2 of the 2 slices" in note for note in case.notes)
+    (tmp_path / "in" / "P1" / "1.xml").write_text(lidc_xml(readers(104, 107), "1.2.3.999", "1.2.3"))
+    with pytest.raises(InputError, match="z = 107 mm, between slices"):
+        prepare(tmp_path / "in", tmp_path / "other", kind="lidc")
+
+
 def test_a_nodule_in_slices_that_are_not_here_is_left_out_alone_and_told(tmp_path):
     headers = write_ct_series(tmp_path / "in" / "P1", CT, mark=None)
     series = str(headers[0].SeriesInstanceUID)

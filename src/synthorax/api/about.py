@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from synthorax.training.files import CONFIG, DATA, read_log
 if TYPE_CHECKING:
     from synthorax.datasets.pack import Pack
     from synthorax.io.marks import FoundMark
+    from synthorax.io.scans import Scan
     from synthorax.volume import Volume
 
 MOST_DAMAGED_NAMED = 5
@@ -274,6 +276,7 @@ def _scans(path: Path) -> dict[str, Any]:
 
 def _dicom(path: Path) -> dict[str, Any]:
     from synthorax.io.dicom import find_series, read_series_files
+    from synthorax.io.scans import of_series
     from synthorax.provenance import fingerprint, synthetic_patient
 
     found = find_series(path)
@@ -292,7 +295,7 @@ def _dicom(path: Path) -> dict[str, Any]:
             try:
                 ct = read_series_files(series.files, series.left_out)
                 row |= _volume(ct.volume) | {"synthetic": ct.mark, "notes": list(ct.notes)}
-                row |= _nodules(path, series.uid)
+                row |= _nodules(replace(of_series(ct), path=path))
             except InputError as error:
                 row["unusable"] = str(error)
         made.append(row)
@@ -307,6 +310,7 @@ def _file(path: Path) -> dict[str, Any]:
     from synthorax.io.dicom_elements import element_text
     from synthorax.io.images import is_image, open_image
     from synthorax.io.images import read_mark as read_image_mark
+    from synthorax.io.scans import Scan
     from synthorax.io.segments import list_segments
     from synthorax.io.walk import not_regular
 
@@ -316,7 +320,8 @@ def _file(path: Path) -> dict[str, Any]:
         image = open_image(path)
         kind = "mask" if image.volume.voxels.min() >= 0 and image.volume.voxels.max() <= 255 else "image"
         facts = {**_volume(image.volume), "synthetic": read_image_mark(path), "notes": list(image.notes)}
-        return {"holds": kind, **facts, **(_nodules(path) if kind == "image" else {})}
+        scan = Scan(image.volume, notes=image.notes, path=path)
+        return {"holds": kind, **facts, **(_nodules(scan) if kind == "image" else {})}
     if path.suffix.lower() == ".npy":
         array = open_npy(path)
         ends = _ends(array) if array.dtype.kind in "biuf" else {}
@@ -349,15 +354,14 @@ def _pack(pack: Pack) -> dict[str, Any]:
     }
 
 
-def _nodules(path: Path, series: str | None = None) -> dict[str, Any]:
+def _nodules(scan: Scan) -> dict[str, Any]:
     """Return the nodules of a scan by the files beside it, with the labels that `erase --labels` takes."""
     from synthorax.api.known_nodules import known_nodules
     from synthorax.editing.plan import ball_around
-    from synthorax.io.scans import read_scan
     from synthorax.region import regions_of
 
     try:
-        known = known_nodules(read_scan(path, series, any_values=True, as_stored=True), None)
+        known = known_nodules(scan, None)
     except InputError as error:
         return {"nodules_unknown": str(error)}
     found = {}

@@ -22,6 +22,7 @@ from synthorax.io.scans import Scan
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.provenance import fingerprint
 from synthorax.region import Region
+from synthorax.screen import quantity
 from synthorax.volume import Volume
 
 LIDC_READERS = 2
@@ -176,11 +177,13 @@ def _check_same_scan(xml: Path, annotated: LidcXml, scan: Scan, ct: Volume) -> l
     """Check that annotations belong to the scan's series, or at least to the same slices, which gives a note.
 
     Raises:
-        InputError: they belong to another series.
+        InputError: they belong to another series, or to slices between those of the scan.
     """
-    if not scan.series_uid or scan.series_uid == annotated.series_uid:
+    if scan.series_uid and scan.series_uid == annotated.series_uid:
         return []
     slices = annotated.slices()
+    if not scan.series_uid:
+        return _check_same_slices(xml, sorted({z for _, z in slices}), ct)
     uids = {uid for uid, _ in slices if uid}
     same_slices = scan.dicom is not None and bool(uids) and uids <= set(scan.dicom.sop_uids)
     same_study = scan.dicom is not None and bool(annotated.study_uid) and scan.dicom.study_uid == annotated.study_uid
@@ -197,6 +200,31 @@ def _check_same_scan(xml: Path, annotated: LidcXml, scan: Scan, ct: Volume) -> l
         f"{scan.series_uid}, the series of the scan beside it; if a de-identification renamed the series, put its new "
         "UID into the XML's SeriesInstanceUid",
     )
+
+
+def _check_same_slices(xml: Path, marked_mm: Sequence[float], ct: Volume) -> list[str]:
+    """Check that the slices of annotations are those of a scan that names no series; return notes on them.
+
+    Args:
+        xml: file of the annotations.
+        marked_mm: patient z of the slices on which readers marked something.
+        ct: the scan in the orientation of `as_read`.
+
+    Raises:
+        InputError: a marked slice lies between slices of the scan.
+    """
+    if not marked_mm:
+        return []
+    levels = (np.array(marked_mm) - ct.origin_mm[2]) / ct.spacing_mm[0]
+    away = np.abs(levels - np.rint(levels))
+    if (away > SAME_SLICE).any():
+        between = f"marks at z = {marked_mm[int(away.argmax())]:g} mm, between slices of the scan beside it"
+        raise InputError(xml, between, "annotations of this very scan, which is not resampled along z")
+    inside = int(((levels > -0.5) & (levels < ct.shape[0] - 0.5)).sum())
+    return [
+        f"{xml.name} is taken for the annotations of this scan: an image names no series, and {inside} of the "
+        f"{quantity(len(levels), 'slice')} with marks are slices of the scan"
+    ]
 
 
 def _point(mark: Mark, ct: Volume) -> MarkedPoint | None:

@@ -23,13 +23,11 @@ from synthorax.nodule import Nodule, NoduleAttributes, place_text
 from synthorax.provenance import patient_key
 from synthorax.region import Region, paint_labels, regions_of
 from synthorax.seeding import derive
-from synthorax.shapes.diameter import axial_diameter_mm
+from synthorax.shapes.diameter import MISSED_SHARE, axial_diameter_mm
 from synthorax.volume import Volume
 
 MOST_NODULES = 255
 """Most nodules of a scan, the number of labels of a uint8 mask."""
-MISSED = 0.15
-"""A nodule whose diameter differs from the requested one by more than this share of it is reported."""
 FAINT_HU = 80.0
 """A nodule that differs from its surroundings by less than this is not seen in a lung window, even where there is no
 noise. Of 282 outlined nodules of LUNA16 in held-out patients four differ by less, two of them beside denser tissue."""
@@ -221,7 +219,7 @@ def _diameter_notes(
         method: name of the method that made the nodule.
     """
     missed_mm, spacing_mm = abs(diameter_mm - wanted_mm), window.patch.spacing_mm
-    if missed_mm <= MISSED * wanted_mm:
+    if missed_mm <= MISSED_SHARE * wanted_mm:
         return []
     share = window.room(wanted_mm)
     if diameter_mm < wanted_mm and region_mm < wanted_mm / 2 + HALF_FEATHER_MM:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from synthorax.annotations.reading import row_ends
 from synthorax.nodule import Nodule
 
+MISSED_SHARE = 0.15
+"""A diameter on a mask that differs from the requested one by more than this share of it is noted."""
+
 
 def axial_diameter_mm(inside: NDArray[np.int64], spacing_mm: tuple[float, float, float]) -> float:
     """Return the longest chord of a nodule within an axial slice, from edge to edge, in mm.
