@@ -3,6 +3,7 @@
 import csv
 import json
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from synthorax.hub import Model
 from synthorax.nn.conditions import encoded
 from synthorax.nodule import RATINGS, NoduleAttributes, widest_mm
 from synthorax.provenance import manifest_writer, write_manifest
+from synthorax.shapes.diameter import as_measured
 from synthorax.systems.ac_wgan import maker as of_patches
 from synthorax.systems.ac_wgan import system as module
 from synthorax.systems.ac_wgan.config import PRESETS
@@ -70,6 +72,24 @@ def test_shapes_in_parts_are_the_shapes_at_once(lung, ball, monkeypatch, tmp_pat
     for file in ("shapes.npy", "features.csv", "manifest.json", "meshes/0069.stl"):
         assert (tmp_path / "parts" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert np.load(tmp_path / "parts" / "shapes.npy").shape == (70, 20, 40, 40)
+
+
+@pytest.mark.parametrize(("drawn", "is_noted"), [(1.0, False), (1.4, True)])
+def test_a_median_diameter_far_from_the_requested_one_is_noted(tmp_path, drawn, is_noted):
+    class Measured(Balls):
+        """Balls that are `drawn` times as wide as requested, with the diameters of their masks."""
+
+        def _part(self, asked, start, seed):
+            wider = [tuple(replace(one, diameter_mm=drawn * one.diameter_mm) for one in own) for own in asked]
+            part = super()._part(wider, start, seed)
+            each = zip(part.nodules, part.arrays["mask"] > 0, strict=True)
+            nodules = tuple((as_measured(own, mask, self.spec.spacing_mm),) for (own,), mask in each)
+            return replace(part, nodules=nodules, asked=tuple(asked))
+
+    parts = sx.sample_chunks(Measured(), 6, diameter_mm=8.0)
+    sx.write_samples(tmp_path / "made", parts, seed=0, formats=("mha",))
+    notes = json.loads((tmp_path / "made" / "manifest.json").read_text()).get("notes", [])
+    assert any("the median diameter on the masks" in note for note in notes) == is_noted
 
 
 @pytest.mark.prove

@@ -334,6 +334,16 @@ def test_a_mistake_is_told_in_one_line_and_leaves_nothing_behind(desk, capfd, co
     assert sorted(desk.rglob("*")) == before
 
 
+def test_info_of_a_pack_says_what_is_in_it_and_how_it_is_used(desk, capsys, store):
+    assert main(["info", "whole.zip"]) == 0
+    said = capsys.readouterr().out
+    assert "holds: pack" in said
+    assert f"cases: {len(store)}" in said
+    assert f"nodules: {sum(len(case.nodules) for case in store.cases)}" in said
+    assert "synthorax unpack PACK --out STORE" in said
+    assert main(["info", "notes.txt"]) == 2
+
+
 def test_the_verbs_pack_and_unpack(desk, capsys, store):
     assert main(["pack", "store", "--size", "8,8,8", "--splits", "train", "--out", "train.zip"]) == 0
     assert "4 nodules" in capsys.readouterr().out

@@ -350,6 +350,19 @@ def test_the_user_states_what_is_known(tmp_path):
         prepare(tmp_path / "in", tmp_path / "x", annotated="yes")
 
 
+def test_a_rule_for_patients_that_a_table_already_names_is_noted_as_not_used(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        write_image(tmp_path / "in" / f"{name}.mha", CT)
+    x, y, z = CT.to_world([5, 20, 30]).tolist()
+    place = {"center_x_mm": x, "center_y_mm": y, "center_z_mm": z, "diameter_mm": 6}
+    rows = [{"image": f"{name}.mha", "patient_id": patient, **place} for name, patient in (("a", "P1"), ("b", ""))]
+    write_table(tmp_path / "in" / "nodules.csv", rows)
+    store = prepare(tmp_path / "in", tmp_path / "store", patient_from="name")
+    assert sorted(case.patient_id for case in store.cases) == ["P1", "b"]
+    assert any("--patient-from is not used for 1 of 2 scans" in line for line in summary_lines(store))
+
+
 # LIDC-IDRI and LUNA16
 
 

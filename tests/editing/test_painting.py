@@ -96,3 +96,10 @@ def test_classes_that_a_painter_has_not_learned_are_told(labels):
     )
     assert "of the class bone, on which the model was not trained, are painted as soft tissue" in notes[1]
     assert len(notes) == 2
+
+
+def test_a_mask_of_nodules_that_is_given_as_a_label_map_is_noted(labels):
+    mask = replace(labels, voxels=(labels.voxels == 6).astype(np.uint8))
+    assert "no tissue but air and lung; if it is a mask of nodules" in notes_on_classes(mask, PlainPainter())[0]
+    with_nodules = replace(labels, voxels=labels.voxels * (labels.voxels >= 6))
+    assert len(notes_on_classes(with_nodules, PlainPainter())) == 1

@@ -63,16 +63,18 @@ def check_paintable(subject: object, labels: Volume, painter: Painter) -> None:
 
 
 def notes_on_classes(labels: Volume, painter: Painter) -> tuple[str, ...]:
-    """Return notes on tissue classes of a label map that the painter's training data did not have."""
+    """Return a note on a label map without tissue around its lungs, and one on each class new to the painter."""
     counts = np.bincount(labels.voxels.ravel(), minlength=len(TissueClass))
-    found = {own for own in TissueClass if counts[own]} - {TissueClass.NODULE}
-    no_tissue = "the label map has no tissue but air and lung; if it is a mask of nodules, no CT can be painted from it"
-    return (no_tissue,) * (found <= {TissueClass.OUTSIDE, TissueClass.OTHER}) + tuple(
-        f"{counts[own]:,} voxels of the class {own.name.lower()}, on which the model was not trained, are painted as "
-        + ("air" if own is TissueClass.OUTSIDE else "soft tissue")
-        for own in TissueClass
-        if counts[own] and own not in painter.codes
-    )
+    present = [own for own in TissueClass if counts[own]]
+    notes = []
+    if set(present) <= {TissueClass.OUTSIDE, TissueClass.OTHER, TissueClass.NODULE}:
+        notes.append("the label map has no tissue but air and lung; if it is a mask of nodules, give a label map")
+    for own in present:
+        if own not in painter.codes:
+            painted_as = "air" if own is TissueClass.OUTSIDE else "soft tissue"
+            which = f"{counts[own]:,} voxels of the class {own.name.lower()}, on which the model was not trained"
+            notes.append(f"{which}, are painted as {painted_as}")
+    return tuple(notes)
 
 
 def painted_slabs(labels: Volume, painter: Painter, seed: int) -> Iterator[tuple[int, NDArray[np.int16]]]:
