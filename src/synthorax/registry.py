@@ -51,8 +51,8 @@ class Entry:
     Attributes:
         name: name by which users choose the system.
         package: module path.
-        roles: roles of its maker; empty for a network that only measures.
-        data: kind of its training data; empty for a system without weights.
+        roles: roles of its maker, of those in `makers.Role`; empty for a network that only measures.
+        data: kind of its training data, `store` or `shapes`; empty for a system without weights.
         help: one line for the verbs' help.
         api: version of the contract for which it was written.
         distribution: package to install where the system is missing; set for other packages' systems.

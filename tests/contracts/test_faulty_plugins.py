@@ -19,6 +19,7 @@ from synthorax.api.system_trial import (
     Promise,
     _another_seed,
     _Broken,
+    _marked,
     _Noted,
     _outside,
     _reach,
@@ -42,6 +43,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 MEASURED = 'made = as_measured(Nodule("1", self.spec.middle_mm, nodule), mask > 0, self.spec.spacing_mm)'
 STATED = 'made = Nodule("1", self.spec.middle_mm, type(nodule)(9.0), label=1)'
+OFF = f"{MEASURED}; object.__setattr__(made, 'center_mm', (2.0, 2.0, 2.0))"
 EMPTY = 'made, arrays["mask"] = Nodule("1", self.spec.middle_mm, nodule, label=1), 0 * mask[None]'
 OPTIONS = 'from synthorax import makers\n\nclass Options(makers.Options):\n    """Options of the toy."""\n\n'
 SHARP = OPTIONS.replace('toy."""', 'toy.\n\n    Attributes:\n        sharp: factor of the noise.\n    """')
@@ -131,6 +133,10 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
             "toy.config.ToyOptions: found a class that is not used; expected the name Options",
         ),
         (
+            {"config": ("PRESETS", SHARP + '    sharp: float = "wide"\n\nPRESETS')},
+            "toy.config.Options.sharp: found the default 'wide'; expected a value of its type, <class 'float'>",
+        ),
+        (
             {"config": ("PRESETS", "class Options:\n    pass\n\nPRESETS")},
             "expected a class that inherits makers.Options",
         ),
@@ -152,6 +158,7 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
         "flag of inject",
         "type of a flag",
         "name of the options",
+        "default of an option",
         "options",
     ],
 )
@@ -190,7 +197,15 @@ def test_doctor_names_what_a_package_lacks(changes, said, toy):
             "found a maker that",
         ),
         ({"maker": ("check_heeds(self,", "(lambda *_: None)(self,")}, "an attribute that it does not use is refused"),
-        ({"maker": (MEASURED, STATED)}, "a nodule has the diameter of its mask: a nodule of sample 0 of 9 mm, but"),
+        (
+            {"maker": (MEASURED, STATED)},
+            "a nodule has the place and the diameter of its mask: a nodule of sample 0 of 9 mm, but",
+        ),
+        ({"maker": (MEASURED, OFF)}, "a nodule of sample 0 at 2.0, 2.0, 2.0 mm, "),
+        (
+            {"maker": ("        return (self._one(", "        yield from (self._one(")},
+            "`sample` is a generator function",
+        ),
         ({"maker": ("default_rng([seed, i])", "default_rng(seed)")}, "samples 0 and 1 of one request are the same"),
         (
             {"training": ('store.in_split("train")', "store.cases")},
@@ -216,6 +231,8 @@ def test_doctor_names_what_a_package_lacks(changes, said, toy):
         "role",
         "heeds",
         "diameter",
+        "place",
+        "generator function",
         "number alone",
         "test patients",
         "no sample",
@@ -581,8 +598,8 @@ class Balls:
     name, lineage = "balls", Lineage("balls")
     heeds, roles = frozenset({"diameter_mm"}), frozenset({"injects"})
 
-    def __init__(self, in_mm=lambda spacing: spacing, region_mm=9.0, hu=40.0, seeded=True):
-        self.in_mm, self.region_mm, self.hu, self.seeded = in_mm, region_mm, hu, seeded
+    def __init__(self, in_mm=lambda spacing: spacing, region_mm=9.0, hu=40.0, seeded=True, marked=np.copy):
+        self.in_mm, self.region_mm, self.hu, self.seeded, self.marked = in_mm, region_mm, hu, seeded, marked
 
     def reach_mm(self, edit):
         return 20.0, self.region_mm
@@ -594,7 +611,7 @@ class Balls:
         mask = PatchSpec(patch.shape, self.in_mm(patch.spacing_mm)).distances_mm() <= edit.nodule.diameter_mm / 2
         mask &= region
         ball = np.random.default_rng(seed if self.seeded else 0).normal(self.hu, abs(self.hu) / 9, patch.shape)
-        return Filled(np.where(mask, ball, patch.voxels).astype(np.float32), mask, edit.nodule)
+        return Filled(np.where(mask, ball, patch.voxels).astype(np.float32), self.marked(mask), edit.nodule)
 
 
 @pytest.mark.parametrize("in_mm", [lambda spacing: (1.0, 1.0, 1.0), lambda spacing: spacing[::-1]])
@@ -648,10 +665,22 @@ def test_doctor_notes_an_injector_that_forgets_hu_or_its_seed():
         _another_seed(Balls(seeded=False))
 
 
+def test_doctor_notes_a_mask_that_is_not_the_nodules():
+    _marked(Balls())
+    with pytest.raises(_Noted, match="voxels of the mask change by 0 HU, the others of the region by "):
+        _marked(Balls(marked=lambda mask: ~mask))
+    with pytest.raises(_Noted, match=r"the middle of the mask is [34]\.. mm from the middle of the patch"):
+        _marked(Balls(marked=lambda mask: np.roll(mask, 4, 2)))
+
+
 def test_doctor_says_that_diameters_were_not_tried_if_all_masks_are_empty(toy, capsys):
     toy(maker=("mask = (self.spec", "mask = 0 * (self.spec"))
     assert main(["doctor", "--system", "toy"]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if "a nodule has the diameter of its mask" in line]
+    lines = [
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if "a nodule has the place and the diameter of its mask" in line
+    ]
     assert not [line for line in lines if line.startswith("ok")]
 
 

@@ -690,6 +690,18 @@ def test_info_tells_what_anything_holds(folder, tmp_path, capsys):
         api.info(tmp_path / "nowhere")
 
 
+def test_verify_says_that_all_is_marked_if_files_have_different_marks(folder, tmp_path, capsys):
+    source, made = read_image(folder / "images" / "0.mha"), tmp_path / "made"
+    made.mkdir()
+    for name, seed in (("a", 1), ("b", 2)):
+        write_image(made / f"{name}.nii.gz", source, mark=f"SYNTHETIC: seed {seed}")
+    assert main(["verify", str(made)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{made}: all of it is marked as synthetic"
+    write_image(made / "c.nii.gz", source)
+    assert main(["verify", str(made)]) == 1
+    assert "all of it" not in capsys.readouterr().out
+
+
 def test_verify_says_yes_or_no_by_its_exit_code(folder, tmp_path, capsys):
     api.write_scan(tmp_path / "made.nii.gz", ball_in_lung()[0], mark="SYNTHETIC: for a test")
     assert main(["verify", str(tmp_path / "made.nii.gz")]) == 0

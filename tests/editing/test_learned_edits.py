@@ -363,3 +363,13 @@ def test_generators_of_patches_inject_and_those_without_masks_say_so():
         edited(hub.find(SoftBalls(masks=False), "injects"), lung(), 10)
     with pytest.raises(InputError, match=r"at most 40\.5 mm with balls"):
         method.reach_mm(wish(50))
+
+
+def test_an_in_painter_that_returns_the_output_of_a_network_is_refused():
+    def forgot(hu, region, edit, seed):
+        noise = np.random.default_rng(seed).uniform(-1, 1, hu.shape).astype(np.float32)
+        return np.where(region, noise, hu), ball_of(hu, edit)[1]
+
+    said = "HU of the in-painter from -1 to 1, the range of a network's output; expected HU, into which PatchSpec.to_hu"
+    with pytest.raises(InputError, match=re.escape(said)):
+        edited(in_painter(forgot), lung(), 8.0)

@@ -108,13 +108,20 @@ def _check_is_named(entry: Entry, name: str, kind: type[Options]) -> None:
 
 
 def _with_defaults(entry: Entry, options: type[Options]) -> None:
-    """Refuse options of which one has no default."""
+    """Refuse options of which one has no default, or a default of another type."""
     try:
-        options()
+        made = options()
     except ValidationError as error:
         missing = ".".join(map(str, error.errors()[0]["loc"]))
         found = f"{missing} of {options.__name__} without a default that fits"
         raise InputError(f"{entry.package}.config", found, "a default for every option") from error
+    try:
+        options.model_validate({name: getattr(made, name) for name in options.model_fields})
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        where = f"{entry.package}.config.{options.__name__}.{name}"
+        expected = f"a value of its type, {options.model_fields[name].annotation}"
+        raise InputError(where, f"the default {getattr(made, name)!r}", expected) from error
 
 
 def _check_help(entry: Entry, kind: type[BaseModel], flags: Iterable[str]) -> None:

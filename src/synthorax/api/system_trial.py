@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import dist
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
 from warnings import catch_warnings, simplefilter
@@ -34,7 +36,7 @@ from synthorax.makers import (
     checked_samples,
     fill,
 )
-from synthorax.nodule import ATTRIBUTES, MOST_RATING, NoduleAttributes
+from synthorax.nodule import ATTRIBUTES, MOST_RATING, NoduleAttributes, place_text
 from synthorax.parallel import check_pickles
 from synthorax.provenance import patient_key
 from synthorax.registry import Entry, place_in_plugin
@@ -52,6 +54,8 @@ _NETWORK_RANGE = "from -1 to 1 HU, the range of a network's output"
 WIDE_MM, MOST_STRETCH = 10.0, 1.8
 """Diameter of a nodule whose shape is compared on voxels of several sizes, and the most by which its ratio of height to
 width may differ; rounding to voxels of 2 mm changes it by less."""
+MOST_OFF_MM = WIDE_MM / 4
+"""Most by which the middle of the mask of a nodule of `WIDE_MM` may differ from the requested place."""
 KIND_OF: dict[Role, EditKind] = {"injects": "inject", "erases": "erase"}
 MOST_ROUNDING = 1e-5
 """Largest difference between a judgement alone and among others; batches of other sizes round otherwise."""
@@ -329,7 +333,7 @@ def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None
         yield "samples are what the contract says", partial(_samples, generator)
         if hub.blends(entry.roles):
             yield "samples have masks, so inject can blend their nodules into scans", partial(_masks, generator)
-        yield "a nodule has the diameter of its mask", partial(_diameters, generator)
+        yield "a nodule has the place and the diameter of its mask", partial(_measured, generator)
         yield "the same seed gives the same bytes, and another seed others", partial(_seeds, generator)
         yield "sample i does not depend on how many are made", partial(_numbers, generator)
         yield "an attribute that it does not use is refused by the call of sample", partial(_unheeded, generator)
@@ -347,6 +351,8 @@ def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None
             yield f"a patch reaches at least as far as its region ({kind})", partial(_reach, method, kind)
     if "injects" in entry.roles:
         yield "another seed gives another nodule (inject)", partial(_another_seed, cast(Method, maker))
+        if not entry.is_trained:  # after the few steps of a trial, a network marks anything
+            yield "the mask is that of the nodule (inject)", partial(_marked, cast(Method, maker))
         yield "a nodule has the same shape in mm on voxels of any size", partial(_shape_mm, cast(Method, maker))
     if "paints" in entry.roles:
         yield "a painted window is finite and the same for a seed", partial(_paints, cast(Painter, maker))
@@ -415,6 +421,11 @@ def _same(one: Samples, other: Samples) -> bool:
 
 
 def _samples(maker: Generator) -> None:
+    if inspect.isgeneratorfunction(maker.sample):
+        raise _Broken(
+            "`sample` is a generator function, which refuses requests only when its first part is taken; let it return "
+            "a generator of the parts, as in help(makers.Generator.sample)"
+        )
     with catch_warnings(record=True) as told:
         simplefilter("always")
         samples = _made(maker, MORE_SAMPLES)
@@ -441,15 +452,20 @@ def _masks(maker: Generator) -> None:
         raise _Noted(f"samples have no masks, so inject cannot use them{cure}")
 
 
-def _diameters(maker: Generator) -> None:
-    """Refuse nodules whose diameter differs from that of their masks by more than the width of a voxel."""
+def _measured(maker: Generator) -> None:
+    """Refuse nodules whose place or diameter differs from that of their masks by more than the width of a voxel."""
     samples, tried = _made(maker, MORE_SAMPLES), 0
     spacing = samples.spec.spacing_mm
     for i, (nodules, mask) in enumerate(zip(samples.nodules, samples.arrays.get("mask", ()), strict=False)):
         for nodule in nodules:
             if nodule.label and nodule.attributes.diameter_mm is not None:
                 tried += 1
-                measured = axial_diameter_mm(np.argwhere(mask == nodule.label), spacing)
+                inside = np.argwhere(mask == nodule.label)
+                z, y, x = (inside.mean(0) * spacing).tolist()
+                if (away := dist(nodule.center_mm, (x, y, z))) > max(spacing):
+                    found = f"{place_text(nodule.center_mm)} mm, {away:.3g} mm from the middle of its mask"
+                    raise _Broken(f"a nodule of sample {i} at {found}; shapes.diameter.as_measured measures it")
+                measured = axial_diameter_mm(inside, spacing)
                 if abs(measured - nodule.attributes.diameter_mm) > max(spacing[1:]):
                     found = f"{nodule.attributes.diameter_mm:g} mm, but its mask is {measured:.3g} mm wide"
                     raise _Broken(f"a nodule of sample {i} of {found}; shapes.diameter.as_measured measures it")
@@ -580,6 +596,23 @@ def _another_seed(method: Method) -> None:
     one, other = (fill(method, volumes[0], regions[0], edit, seed).hu for seed in (7, 8))
     if np.array_equal(one, other):
         raise _Noted("another seed gave the same nodule; draw its noise or its shape from the seed")
+
+
+def _marked(method: Method) -> None:
+    """Note a mask that lies beside the nodule: off the middle, or on voxels that changed less than those around it."""
+    volumes, regions = noise_patches()
+    edit = Edit("inject", NoduleAttributes(diameter_mm=WIDE_MM))
+    for volume, region in zip(volumes, regions, strict=True):
+        filled = fill(method, volume, region, edit, 7)
+        if filled.mask is None or not filled.mask.any():
+            return
+        change, around = abs(filled.hu - volume.voxels), region & ~filled.mask
+        if around.any() and (own := change[filled.mask].mean()) <= (other := change[around].mean()):
+            raise _Noted(f"voxels of the mask change by {own:.0f} HU, the others of the region by {other:.0f} HU")
+        middle = (np.array(volume.shape) - 1) / 2
+        off = dist(np.multiply(np.argwhere(filled.mask).mean(0) - middle, volume.spacing_mm), (0, 0, 0))
+        if off > max(MOST_OFF_MM, *volume.spacing_mm):
+            raise _Noted(f"the middle of the mask is {off:.1f} mm from the middle of the patch, the requested place")
 
 
 def _shape_mm(method: Method) -> None:

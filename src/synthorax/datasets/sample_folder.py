@@ -21,7 +21,7 @@ from synthorax.io.tables import table_writer
 from synthorax.makers import Samples
 from synthorax.nodule import Nodule
 from synthorax.provenance import MANIFEST, Origin, manifest_writer
-from synthorax.shapes.diameter import MISSED_SHARE
+from synthorax.shapes.diameter import NOTED_SHARE
 from synthorax.shapes.features import FEATURES, shape_features
 from synthorax.volume import Volume
 
@@ -132,7 +132,7 @@ def _note_on_widths(measured_mm: Sequence[float], asked_mm: Sequence[float]) -> 
     if not measured_mm or not asked_mm:
         return ""
     made, wanted = float(np.median(measured_mm)), float(np.median(asked_mm))
-    if abs(made - wanted) <= MISSED_SHARE * wanted:
+    if abs(made - wanted) <= NOTED_SHARE * wanted:
         return ""
     how = "its masks may be drawn wider or narrower than the diameters that its training data state"
     return f"the median diameter on the masks is {made:.1f} mm, requested was {wanted:.1f} mm: {how}"

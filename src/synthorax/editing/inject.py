@@ -23,7 +23,7 @@ from synthorax.nodule import Nodule, NoduleAttributes, place_text
 from synthorax.provenance import patient_key
 from synthorax.region import Region, paint_labels, regions_of
 from synthorax.seeding import derive
-from synthorax.shapes.diameter import MISSED_SHARE, axial_diameter_mm
+from synthorax.shapes.diameter import NOTED_SHARE, axial_diameter_mm
 from synthorax.volume import Volume
 
 MOST_NODULES = 255
@@ -219,7 +219,7 @@ def _diameter_notes(
         method: name of the method that made the nodule.
     """
     missed_mm, spacing_mm = abs(diameter_mm - wanted_mm), window.patch.spacing_mm
-    if missed_mm <= MISSED_SHARE * wanted_mm:
+    if missed_mm <= NOTED_SHARE * wanted_mm:
         return []
     share = window.room(wanted_mm)
     if diameter_mm < wanted_mm and region_mm < wanted_mm / 2 + HALF_FEATHER_MM:

@@ -223,7 +223,8 @@ class Learned:
             seed: seed of the edit.
 
         Raises:
-            InputError: the in-painter's HU are not finite, its mask is not of bool, or one of them has another shape.
+            InputError: the in-painter's HU are not finite or still the output of a network, its mask is not of bool,
+                or one of them has another shape.
         """
         spec = self.view_of(edit)
         grid = _grid(patch, spec.size, spec.spacing_mm)
@@ -242,6 +243,10 @@ class Learned:
         if made.hu.shape != seen.shape or not np.isfinite(made.hu).all():
             found = f"HU of shape {made.hu.shape}, {'finite' if np.isfinite(made.hu).all() else 'not all finite'}"
             raise InputError(self.name, found, f"finite HU of shape {seen.shape}")
+        changed = made.hu[allowed & (made.hu != seen)]
+        if changed.size and np.ptp(changed) > 0 and abs(changed).max() <= 1:
+            found = "HU of the in-painter from -1 to 1, the range of a network's output"
+            raise InputError(self.name, found, "HU, into which PatchSpec.to_hu converts them")
         if made.mask is not None:
             self._on_its_grid(made.mask, grid)
         return GridEdit(grid, seen, allowed, asked, made)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from synthorax.annotations.reading import row_ends
 from synthorax.nodule import Nodule
 
-MISSED_SHARE = 0.15
+NOTED_SHARE = 0.15
 """A diameter on a mask that differs from the requested one by more than this share of it is noted."""
 
 
