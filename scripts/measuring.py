@@ -48,6 +48,15 @@ def process_cost(arguments: Sequence[str], source: Path | None = None) -> Cost:
     return Cost(seconds, user, kilobytes / 2**20)
 
 
+def peak_gb() -> float:
+    """Return the largest memory of this process so far, in GB, without that of the process it was forked from.
+
+    `ru_maxrss` of a new process begins with the memory that its parent had.
+    """
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 2**20
+
+
 def user_seconds() -> float:
     """Return the user CPU seconds so far of this process and of those that it has waited for."""
     return sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

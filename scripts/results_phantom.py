@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-from measuring import whole_process
+from measuring import peak_gb, whole_process
 from pages import table, titled
 from synthorax import api, figures
 from synthorax.anatomy.lungs import find_lungs
@@ -144,7 +143,7 @@ def phantom_lines(real: Volume, out: Path, result: list[str]) -> Iterator[str]:
         flat = (abs(made.chest.hu.voxels - still) < 10) & (still > 10) & (still < 90)
         columns[f"phantom {seed}"]["noise in soft tissue, HU"] = noise_spectrum(made.ct, flat, pixels=12)[2]
         shown[f"phantom {seed}"] = made.ct
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    memory = peak_gb()
     thin = make_phantom(SHOWN_SEED, spacing_mm=(2.5, 0.82, 0.82))
     still = gaussian_filter(thin.chest.hu.voxels, (0, 2, 2))
     flat = (abs(thin.chest.hu.voxels - still) < 10) & (still > 10) & (still < 90)

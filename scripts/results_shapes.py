@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from measuring import peak_gb
 from synthorax import api, figures
 from synthorax.annotations.clustering import AnnotatedNodule, cluster
 from synthorax.annotations.lidc_table import Reading, read_lidc_table
@@ -219,10 +219,9 @@ def paper_lines(seeds: np.ndarray) -> Iterator[str]:
         system.training_step(batches(at), at)
 
     took = seconds(train_one, 20)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     yield (
         f"A step of the `paper` preset (32_3_64_1024, all 32,000 voxels, batch 128) takes {took}; the process peaked"
-        f" at {peak:.1f} GB, including the base set of 816 samples and all steps before."
+        f" at {peak_gb():.1f} GB, including the base set of 816 samples and all steps before."
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any, Literal, cast
 
 import torch
 
+from measuring import peak_gb
 from synthorax.io.atomic import atomic_file
 from synthorax.io.nifti import nifti_writer
 from synthorax.makers import Lineage
@@ -73,7 +73,7 @@ def one_chest(system: str, preset: str, depth: int, precision: Literal["32", "bf
     return {
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - used,
-        "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "gigabytes": peak_gb(),
     }
 
 
@@ -101,8 +101,7 @@ def steps(system: str, precision: Literal["32", "bf16"]) -> dict[str, float]:
         used = time.process_time()
         model.training_step(batch, step)
         found.append(time.process_time() - used)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"cpu_seconds": mean(found[1:]), "gigabytes": memory}
+    return {"cpu_seconds": mean(found[1:]), "gigabytes": peak_gb()}
 
 
 def apart(*arguments: str) -> dict[str, float]:
