@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,13 +16,13 @@ from torch import Tensor
 from synthorax.anatomy.placement import Ball
 from synthorax.datasets.augmentation import Augmentation, Drawn
 from synthorax.datasets.edits import BallRule, EditPatches, as_wide_as_the_nodule, healthy_places
+from synthorax.datasets.patch_cache import PatchesAndMasks, cached_patches
 from synthorax.datasets.patches import Place, extent_voxels, patch_grid
 from synthorax.datasets.progress import tell, with_progress
 from synthorax.datasets.store import CaseEntry, Store
 from synthorax.editing.inject import Wanted, inject_nodules
-from synthorax.errors import InputError, OutputError
+from synthorax.errors import InputError
 from synthorax.geometry import resample_like
-from synthorax.io.atomic import atomic_file
 from synthorax.makers import Edit, Method
 from synthorax.nodule import NoduleAttributes
 from synthorax.parallel import map_processes
@@ -209,24 +207,17 @@ def put_into_sites(
     ]
     where = [(p.case_id, p.center_mm, p.scale, attributes.given(), seed) for p, attributes, seed in sites]
     key = fingerprint(json.dumps([request, where]).encode())[:16]
-    folder = cache or platformdirs.user_cache_path("synthorax")
-    files = [folder / f"injected-{key}-{name}.npy" for name in ("ct", "mask")]
-    with suppress(OSError, ValueError, EOFError):
-        ct, mask = (np.load(file, mmap_mode="r", allow_pickle=False) for file in files)
-        return ct, mask
-    size = [n + 2 * m for n, m in zip(spec.size, margin, strict=True)]
-    voxels, masks = np.zeros((len(sites), *size), np.int16), np.zeros((len(sites), *size), np.uint8)
-    work, jobs = _PutIn(store, spec, margin, method), list(zip(sites, diameters_mm, strict=True))
-    # A method with a model runs in this process, since its networks use all threads.
-    made = map(work, jobs) if method.lineage.model_sha256 else map_processes(work, jobs, chunk=8)
-    for i, one in enumerate(with_progress(made, "nodules put in", len(jobs))):
-        if one is not None:
-            voxels[i], masks[i] = one
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, array in ((files[0], voxels), (files[1], masks)):
-            with atomic_file(file) as temporary, open(temporary, "wb") as stream:
-                np.lib.format.write_array(stream, array)
-    except (OSError, OutputError):
+    z, y, x = (n + 2 * m for n, m in zip(spec.size, margin, strict=True))
+    shape = (len(sites), z, y, x)
+
+    def put_in() -> PatchesAndMasks:
+        voxels, masks = np.zeros(shape, np.int16), np.zeros(shape, np.uint8)
+        work, jobs = _PutIn(store, spec, margin, method), list(zip(sites, diameters_mm, strict=True))
+        # A method with a model runs in this process, since its networks use all threads.
+        made = map(work, jobs) if method.lineage.model_sha256 else map_processes(work, jobs, chunk=8)
+        for i, one in enumerate(with_progress(made, "nodules put in", len(jobs))):
+            if one is not None:
+                voxels[i], masks[i] = one
         return voxels, masks
-    return np.load(files[0], mmap_mode="r"), np.load(files[1], mmap_mode="r")
+
+    return cached_patches(cache, f"injected-{key}", shape, put_in)

@@ -10,7 +10,6 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -18,11 +17,11 @@ from torch.utils.data import Dataset
 
 from synthorax.datasets.augmentation import Augmentation, Drawn
 from synthorax.datasets.one_thread import in_one_thread
+from synthorax.datasets.patch_cache import PatchesAndMasks, cached_patches
 from synthorax.datasets.progress import with_progress
 from synthorax.datasets.store import Store
-from synthorax.errors import InputError, OutputError
+from synthorax.errors import InputError
 from synthorax.geometry import resample_like
-from synthorax.io.atomic import atomic_file
 from synthorax.nodule import Nodule
 from synthorax.parallel import map_processes
 from synthorax.patch import NETWORK_WINDOW_HU, PatchSpec
@@ -326,30 +325,19 @@ def _cached(
     workers: int | None,
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
     """Return patches with margins, int16 HU and uint8 masks [n, z, y, x]; from the cache if it has them."""
-    z, y, x = (n + 2 * m for n, m in zip(spec.size, margin, strict=True))
-    folder = cache or platformdirs.user_cache_path("synthorax")
     request = [PATCHES_RECIPE, store.fingerprint, asdict(replace(spec, window_hu=NETWORK_WINDOW_HU)), margin]
     where: list[tuple[object, ...]] = [(p.case_id, p.center_mm, p.nodule.label if p.nodule else 0) for p in places]
     if any(place.scale != 1 for place in places):
         where.append(tuple(place.scale for place in places))
     key = fingerprint(json.dumps([request, where]).encode())[:16]
-    files = [folder / f"patches-{key}-{name}.npy" for name in ("ct", "mask")]
-    try:
-        found = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
-        if all(array.shape == (len(places), z, y, x) for array in found):
-            return found[0], found[1]
-    except (OSError, ValueError, EOFError):
-        pass
-    voxels = np.empty((len(places), z, y, x), np.int16)
-    masks = np.empty((len(places), z, y, x), np.uint8)
-    read = map_processes(_Read(store, spec, margin), places, workers=workers, chunk=32)
-    for i, (ct, mask) in enumerate(with_progress(read, "patches", len(places))):
-        voxels[i], masks[i] = ct, mask
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, array in ((files[0], voxels), (files[1], masks)):
-            with atomic_file(file) as temporary, open(temporary, "wb") as stream:
-                np.lib.format.write_array(stream, array)
-    except (OSError, OutputError):
+    z, y, x = (n + 2 * m for n, m in zip(spec.size, margin, strict=True))
+    shape = (len(places), z, y, x)
+
+    def read_all() -> PatchesAndMasks:
+        voxels, masks = np.empty(shape, np.int16), np.empty(shape, np.uint8)
+        read = map_processes(_Read(store, spec, margin), places, workers=workers, chunk=32)
+        for i, (ct, mask) in enumerate(with_progress(read, "patches", len(places))):
+            voxels[i], masks[i] = ct, mask
         return voxels, masks
-    return np.load(files[0], mmap_mode="r"), np.load(files[1], mmap_mode="r")
+
+    return cached_patches(cache, f"patches-{key}", shape, read_all)
