@@ -422,6 +422,9 @@ def main() -> None:
         return
     if given.out is None or given.volumes is None:
         parser.error("--out and --volumes are needed, unless --store is given")
+    if unknown := set((given.arms or "real").split(",")) - set(get_args(SegmenterArmKind)):
+        expected = f"any of {', '.join(get_args(SegmenterArmKind))}, with commas between them"
+        parser.error(f"--arms: found {', '.join(sorted(unknown))}; expected {expected}")
     lines = list(page(given, real, work))
     with atomic_file(given.out / "segmentation.md") as file:
         file.write_text("\n".join(lines) + "\n")
