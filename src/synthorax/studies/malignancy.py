@@ -100,7 +100,7 @@ class MalignancyTest:
         a, b: names of the arms.
         difference: AUC of a less that of b, mean over trainings.
         low, high: 95 % interval over patients and trainings.
-        p: p value of no difference; None with one training.
+        p: p value of no difference; None with too few trainings.
         p_holm: p after Holm's correction for all comparisons.
         delong: difference between the AUCs of the scores' means over trainings.
         p_delong: p value of `delong` by DeLong's test, which assumes that nodules are independent.

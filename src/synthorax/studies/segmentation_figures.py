@@ -86,7 +86,7 @@ class SegmenterTest:
         measure: the compared measure.
         difference: value of a less that of b.
         low, high: 95 % interval over patients and trainings.
-        p: p value of no difference; None with one training.
+        p: p value of no difference; None with too few trainings.
         p_holm: p after Holm's correction for all comparisons of the measure.
         p_volumes: p value of the thesis' paired t-test over volumes, which ignores that volumes of one patient are
             dependent and that trainings vary; None if it is not finite.
