@@ -42,7 +42,7 @@ from synthorax.makers import Method
 from synthorax.studies.malignancy import PAPER_COUNTS, PAPER_RESULTS, MalignancyOutcome, MalignancyTest
 from synthorax.studies.malignancy_page import malignancy_differences, study_malignancy
 from synthorax.studies.malignancy_recipes import PAPER_RATIO, RATIOS, RAW, ArmKind, in_contexts
-from synthorax.studies.results import Arm, Interval, machine
+from synthorax.studies.results import LEAST_TRAININGS, Arm, Interval, machine
 from synthorax.tasks.config import TaskConfig, task_config
 
 RENDER, GAN, MODEL = "render", "ac-wgan", "class-aware"
@@ -119,7 +119,7 @@ def smallest_line(outcome: MalignancyOutcome) -> str:
     """Give the smallest detectable difference, as a sentence."""
     test = outcome.counts["test"]
     if outcome.smallest is None:
-        return "With one training of each arm it is not known how small a difference of two AUCs could be detected."
+        return f"With fewer than {LEAST_TRAININGS} trainings of each arm it is not known how small a difference of two AUCs could be detected."
     return (
         f"The smallest difference of two AUCs that these {test['malignant']} malignant and {test['benign']} benign test nodules of"
         f" {test['patients']} patients can detect with a power of 80 % is {outcome.smallest:.3f}."

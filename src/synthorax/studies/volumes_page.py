@@ -354,7 +354,7 @@ def chests_answer(report: VolumesReport, makers: Iterable[str]) -> str:
 def _sure(p_holm: float | None) -> str:
     if p_holm is None:
         return ", too few trainings for a p value"
-    return ", sure" if p_holm < SURE else ", not sure"
+    return ", significant" if p_holm < SURE else ", not significant"
 
 
 def volume_differences(outcome: VolumesOutcome) -> Figure:
