@@ -45,7 +45,7 @@ def injection_page(measured: Path, out: Path) -> Iterator[str]:
     yield ""
     yield from result_lines(figures, painted)
     yield ""
-    yield f"Written by `python scripts/results_injection.py` on {date.today().isoformat()}; {here}; {minutes:.0f} CPU minutes{', quick' if figures['quick'] else ''}. Injector and eraser: papers/5, appendix B."
+    yield f"Written by `python scripts/results_injection.py` on {date.today().isoformat()}; {here}; {minutes:.0f} CPU minutes{', quick' if figures['quick'] else ''}. Injector and eraser: CT-SGAN, appendix B."
     yield ""
     yield from summary_lines(figures, painted, measured)
     parts = {

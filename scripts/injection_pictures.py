@@ -1,4 +1,4 @@
-"""The pictures of papers/5, appendix B: inputs and outputs of injector and eraser, and the nodules of LIDC-IDRI."""
+"""The pictures of CT-SGAN, appendix B: inputs and outputs of injector and eraser, and the nodules of LIDC-IDRI."""
 
 from __future__ import annotations
 

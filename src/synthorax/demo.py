@@ -38,7 +38,7 @@ from synthorax.training.files import read_log
 from synthorax.volume import Volume
 
 NODULES = 51
-"""Real nodules that the demo trains on; LuNG (papers/1) had 51 too."""
+"""Real nodules that the demo trains on; LuNG (LuNG's paper) had 51 too."""
 DEMO_DIAMETER_MM = (5.0, 12.0)
 """Range of the longest diameter, mean over readers, of the real nodules: common, hard to detect, quick to learn."""
 GENERATED = 400

@@ -101,7 +101,7 @@ def slices(
     colours: Sequence[str],
     n_slices: int = 8,
 ) -> Figure:
-    """Draw the middle axial slices of occupancy fields, one row for each nodule, as in figure 2 of papers/1.
+    """Draw the middle axial slices of occupancy fields, one row for each nodule, as in figure 2 of LuNG's paper.
 
     Args:
         fields: [z, y, x] each, from 0 to 1, all of one shape.

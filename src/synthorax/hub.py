@@ -67,7 +67,7 @@ class Model:
 
     @property
     def lineage(self) -> Lineage:
-        """The patients behind the weights, named by their keys: samples carry them away from this machine."""
+        """The patients behind the weights, as pseudonyms, since samples leave this machine."""
         return Lineage(self.system.name, self.sha256, frozenset(map(patient_key, self.seen)), tells=bool(self.seen))
 
     def maker(self, options: Options | None = None) -> Maker:
@@ -287,7 +287,7 @@ def _having(roles: tuple[Role, ...]) -> list[str]:
 
 
 def has_role(own: Collection[str], roles: tuple[Role, ...]) -> bool:
-    """Return whether a maker can be found as one that has one of some roles; one that blends injects too.
+    """Return whether a maker has one of some roles; one whose patches can be blended also counts as one that injects.
 
     Args:
         own: roles that the maker declares.

@@ -124,7 +124,9 @@ def check_returned(name: str, what: str, found: Kept, kinds: type | tuple[type, 
 
 @dataclass(frozen=True)
 class Names:
-    """Mark, in an option's `Annotated` type, that the option may name a model; `hub.with_makers` puts its maker there.
+    """Marks an option, in its `Annotated` type, that may name a model.
+
+    `hub.with_makers` replaces the name by the maker.
 
     A value that is the path of an image, or neither a path nor a text, is kept.
 
@@ -548,7 +550,7 @@ def fill(method: Method, patch: Volume, region: NDArray[np.bool_], edit: Edit, s
         method: does the edit.
         patch: HU [z, y, x], at the spacing of its scan.
         region: bool [z, y, x], the voxels that may change.
-        edit: with the role that the method has.
+        edit: of a kind that the method can do.
         seed: seed of the edit.
 
     Raises:

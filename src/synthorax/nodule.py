@@ -284,7 +284,7 @@ class Nodule:
 def malignancy_of(nodule: Nodule, rule: MalignancyRule = "median") -> int | None:
     """Return 1 for a malignant nodule, 0 for any other, and None for a nodule without a rating of malignancy.
 
-    papers/2 says "the majority score >= 4".
+    Yang et al. say "the majority score >= 4".
 
     Args:
         nodule: its readers' ratings count; if it has none, its `attributes`.

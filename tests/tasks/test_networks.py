@@ -227,7 +227,7 @@ def test_bfloat16_gives_nearly_the_same_numbers(name):
 
 
 def test_squeezenet_sees_air_as_zero():
-    """papers/5 has inputs of 0 to 1; so padding continues air."""
+    """CT-SGAN has inputs of 0 to 1; so padding continues air."""
     seen = []
     net = network("squeezenet")
     hook = net.layers[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))

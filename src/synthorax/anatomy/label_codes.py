@@ -84,7 +84,7 @@ TABLES = {
 """The tables by name:
 
 - `classes`: the codes of `TissueClass`, which synthorax writes.
-- `thesis`: the six classes of papers/4 in the order of their density; the air around the patient is `other`.
+- `thesis`: the six classes of Hagvall Hörnstedt in the order of their density; the air around the patient is `other`.
 - `phantom`: the codes of `Tissue`.
 - `totalsegmentator`: the 117 structures of TotalSegmentator 2's task "total".
 """

@@ -1,7 +1,8 @@
 """Tissues of a chest, and the coarser tissue classes of the label maps from which CT is painted.
 
-The classes are those of papers/4 (section 4.3.2), which are ranges of HU. In the paper, the air around the patient and
-the lung are one class, so that nodules and lung tissue were painted outside the body; here they are two classes.
+The classes are those of Hagvall Hörnstedt (section 4.3.2), which are ranges of HU. In the paper, the air around the
+patient and the lung are one class, so that nodules and lung tissue were painted outside the body; here they are two
+classes.
 """
 
 from __future__ import annotations

@@ -58,9 +58,9 @@ def prepare(
         patient_from: how to find the patient of an image that the table gives none for: `auto`, DICOM headers, or else
             folders; `folder`, the first one below the source; `name`, of the image; or a regular expression whose first
             group matches the patient in the path.
-        synthetic: folders that `inject` or `sample` wrote, or folders of such folders; their scans join the store. A
-            scan made from a scan of a patient in the store is in that patient's split; the others are split like
-            patients.
+        synthetic: folders that `inject`, `sample` or `translate` wrote, or folders of such folders; their scans join
+            the store. A scan made from a scan of a patient in the store is in that patient's split; the others are
+            split like patients.
         only_train: put all synthetic scans, including those in the source, into the training split, so that validation
             and test have real scans alone. A synthetic scan is left out and named if it was made with knowledge of
             validation or test patients (source scan, outlines, or the model's training data), or if the patients whom

@@ -86,8 +86,8 @@ def inject(
         site: where `auto` places nodules: in the lung, attached to the pleura, or attached to a vessel.
         clearance: distances that `auto` keeps; by default 2 mm from the wall, 0 from vessels and 5 from other nodules.
         labels: mask of the nodules that are already in the scan. New nodules keep their distance from them, and their
-            labels continue. By default it is that of the masks and tables in the scan's folder, which also give the
-            ratings of these nodules.
+            labels continue. By default it is that of the scan's table, in its folder or up to two folders above, of
+            DICOM masks or of LIDC's XML file, which also give the ratings of these nodules.
         lungs: how to find the lungs: by `density`, or with the package `lungmask`; or lungs that were found before in
             this scan.
         series: UID of a DICOM series, or the end of it, if the folder has several.

@@ -51,7 +51,7 @@ def erase_folder(
             not given.
         plan: CSV file with one row for each nodule (`editing.plan_table`): `image`, the path of a scan below the folder
             or the UID of its DICOM series, centre, and `diameter_mm`. Scans without a row are left out. By default the
-            nodules are those in the `nodules.csv` or DICOM masks of the folder.
+            nodules are those in the folder's `nodules.csv`, DICOM masks or LIDC XML files.
         seed, force, patient_from, keep_identity, workers, cluster, overwrite, device: as in `inject_folder`.
         options: options of the method.
 

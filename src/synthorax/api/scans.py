@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from synthorax.volume import Volume
 
 WITH_NODULES = 0.5
-"""Default share of the scans that have nodules if a method to inject them is given, as in papers/5."""
+"""Default share of the scans that have nodules if a method to inject them is given, as in CT-SGAN."""
 
 
 def sample_scan(

@@ -46,7 +46,8 @@ def study_shapes(
         nodules: number of nodules with finite features to train on, drawn by `seed`; all if not given.
         compare: comparisons to run: any of sizes, feedback, depth, fit; `all` for all.
         feedback: none, accepted, reflection, reflections or trade (section III-E).
-        more: further arguments of `studies.shapes_page.study_shapes`.
+        preset: `compact`, `smooth`, `paper` (as published) or `smoke` (seconds).
+        more: `training_seeds`, `samples`, `compared_samples` and `device`; see `studies.shapes_page.study_shapes`.
         overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
@@ -111,9 +112,11 @@ def study_baselines(
     Args:
         data: a store.
         tasks: any of detection, malignancy, segmentation.
+        preset: `compact`, `paper` (as published) or `smoke` (seconds).
         settings: for each task, settings of its configuration that differ from the preset.
         trainings: number of trainings of each network.
         seed: seed of the first training; further trainings have the next seeds.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
@@ -157,20 +160,22 @@ def study_detection(
     device: str = "auto",
     overwrite: bool = False,
 ) -> Path:
-    """Measure whether synthetic nodules help a detector, and of which makers (papers/3).
+    """Measure whether synthetic nodules help a detector, and of which makers (Cui's thesis).
 
     A call continues an earlier one that was stopped.
 
     Args:
         data: a store.
         models: makers of patches or injectors, each as the name of a bundled model or system, a run folder, or an
-            object; the default model if not given. Rendering is always an arm, and the only one for an empty list.
+            object; ac-wgan if not given. Rendering is always an arm, and the only one for an empty list.
+        preset: `compact`, `paper` (as published) or `smoke` (seconds).
         settings: settings of the detector that differ from the preset. Size, spacing and window of the patches are
             those of the first maker of patches, unless they are given here.
         amounts: numbers of synthetic nodules for each real one.
         negatives: number of patches without a nodule for each patch with one, in stores of whole scans.
         trainings: number of trainings of each arm.
         seed: seed of the first training; further trainings have the next seeds.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
@@ -239,9 +244,11 @@ def study_false_alarms(
         models: injectors, each as the name of a bundled model or system, a run folder, or an object; rendering is
             always an arm.
         erasers: makers that erase; the places of training nodules that they erased are negatives of their arms.
+        preset: `compact`, `paper` (as published) or `smoke` (seconds).
         settings: settings of the detector that differ from the preset.
         trainings: number of trainings of each arm.
         seed: seed of the first training; further trainings have the next seeds.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
@@ -293,7 +300,7 @@ def study_malignancy(
     device: str = "auto",
     overwrite: bool = False,
 ) -> Path:
-    """Measure whether synthetic malignant nodules help a classifier of malignancy (papers/2).
+    """Measure whether synthetic malignant nodules help a classifier of malignancy (Yang et al.).
 
     A call continues an earlier one that was stopped.
 
@@ -301,12 +308,14 @@ def study_malignancy(
         data: a store with ratings of malignancy.
         models: injectors, each as the name of a bundled model or system, a run folder, or an object; all bundled
             injectors if not given. Rendering is always an arm.
+        preset: `compact`, `paper` (as published) or `smoke` (seconds).
         settings: settings of the classifier that differ from the preset.
         arms: any of raw, weighted, oversampled, flips, malignant, benign, flips-made; all if not given.
         ratios: numbers of synthetic malignant nodules for each real one.
         rule: rule by which the readers' ratings make a nodule malignant, `median` or `majority`.
         trainings: number of trainings of each arm.
         seed: seed of the first training; further trainings have the next seeds.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
@@ -370,7 +379,7 @@ def study_segmentation(
     device: str = "auto",
     overwrite: bool = False,
 ) -> Path:
-    """Measure how many real scans synthetic ones replace in the training of a segmenter (papers/4).
+    """Measure how many real scans synthetic ones replace in the training of a segmenter (Hagvall Hörnstedt).
 
     A call continues an earlier one that was stopped.
 
@@ -378,10 +387,12 @@ def study_segmentation(
         data: a store with label maps of tissues. The n real patients are the validation patients.
         models: makers, each as the name of a bundled model or system, a run folder, or an object. The first one paints
             and is used in every arm; the others paint or inject and have one arm each. Rendering is always one of them.
+        preset: `compact`, `paper` (as published) or `smoke` (seconds).
         settings: settings of the segmenter that differ from the preset.
         arms: any of real, published, mixed, amounts, templates, sources; all if not given.
         trainings: number of trainings of each arm.
         seed: seed of the first training; further trainings have the next seeds.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
@@ -446,12 +457,14 @@ def study_fidelity(
 
     Args:
         data: a store; the model may have been trained on its training patients only.
-        model: a maker of patches or an injector, as in `study_detection`; the default model if not given. For a run
+        model: a maker of patches or an injector, as in `study_detection`; ac-wgan if not given. For a run
             folder the page also shows the training curves.
         extractor: a model of the system `features`, by whose features samples are compared.
+        preset: `compact`, `paper` (as published) or `smoke` (seconds).
         settings: settings of the networks that predict ratings, which are those of a detector. Size, spacing and window
             of the patches are those of the maker, unless they are given here.
         samples: number of samples for the checks of the condition.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
@@ -507,7 +520,7 @@ def study_volumes(
     cache: str | Path | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Measure whether synthetic chests are like real ones, and whether pre-training on them helps (papers/5).
+    """Measure whether synthetic chests are like real ones, and whether pre-training on them helps (CT-SGAN).
 
     A call continues an earlier one that was stopped.
 
@@ -519,12 +532,14 @@ def study_volumes(
             patients are rendered.
         erase: method that erases nodules from real chests; without it they stay, unlike in the paper's design.
         ablations: makers of scans that are compared with real chests, but train no classifier.
+        preset: `compact`, `patch48` (cubes of 48 mm), `paper` (as published) or `smoke` (seconds).
         settings: settings of the classifier that differ from the preset.
         made: number of scans of each model to train classifiers on; 0 trains no classifier.
         compared: number of scans of each model to compare with real ones.
         trainings: number of trainings of each arm.
         seed: seed of the first training; further trainings have the next seeds.
         cache: folder for the decoded chests; the user's cache folder if not given.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:

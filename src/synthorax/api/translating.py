@@ -75,8 +75,8 @@ def translate(
         labels: a label map: NIfTI, MHA, MHD, NRRD or DICOM SEG; or a volume of codes.
         model: name or run folder of a model that paints.
         nodules: number of nodules to add, at automatically chosen places in the lungs.
-        diameter_mm: longest chord in a slice: one for all nodules, or a list that is used in turn; if not given, that
-            of the shape's own nodule, changed by up to a fifth.
+        diameter_mm: longest chord in a slice: one for all nodules, or one for each; if not given, that of the
+            shape's own nodule, changed by up to a fifth.
         attributes: requested attributes, by which shapes with ratings are chosen.
         site, clearance: sites of the nodules and distances to other structures, see `inject`.
         shapes: source of the nodules' shapes: a mask (file or volume) or a model that makes shapes; outlines of

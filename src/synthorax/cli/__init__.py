@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 VERBS = {
     "demo": ("Train a small model on real nodule shapes, inject its nodules, and write a page.", "demo:demo"),
-    "prepare lidc": ("Read LIDC-IDRI as downloaded into a store.", "prepare:lidc"),
-    "prepare luna16": ("Read LUNA16 as downloaded into a store.", "prepare:luna16"),
+    "prepare lidc": ("Make a store from LIDC-IDRI as downloaded.", "prepare:lidc"),
+    "prepare luna16": ("Make a store from LUNA16 as downloaded.", "prepare:luna16"),
     "prepare scans": ("Read a folder of CT scans, with or without nodules, into a store.", "prepare:scans"),
     "prepare patches": ("Read your own images and nodule masks, listed in a table, into a store.", "prepare:patches"),
     "prepare phantom": (
@@ -64,7 +64,7 @@ VERBS = {
     "models": ("List the models that come with the package.", "about:models"),
     "doctor": ("Check this machine, or a system of your own package.", "about:doctor"),
     "pack": ("Pack a store, or the patches needed from it, into one file to copy.", "pack:pack"),
-    "unpack": ("Unpack such a file into a store.", "pack:unpack"),
+    "unpack": ("Make a store from a file that pack wrote.", "pack:unpack"),
     "features": ("Compute the 12 shape features of nodule masks.", "features:features"),
 }
 """The verbs: help, and module and function of each. A function with `()` makes the verb from the arguments after it,

@@ -131,8 +131,8 @@ def doctor(*, system: str | None = None, data: Path | None = None, json: Json = 
     Parameters
     ----------
     system
-        Name of a system, such as one of your own package: check that it keeps its contract. A trained system is
-        trained with its preset smoke.
+        Name of a system, such as one of your own package: check it as docs/extending.md says. A system with weights is
+        first trained with its preset smoke.
     data
         Store or shapes to train the system on; by default small cubes of noise with balls.
     json
@@ -167,7 +167,9 @@ def _print(found: dict[str, Any]) -> None:
 
 
 def verify(path: Path, *, json: Json = False) -> int:
-    """Check whether a file or folder is marked as synthetic. Exit code 0 if it is, 1 if not or only in part.
+    """Check whether a file or folder is marked as synthetic.
+
+    Exit code 0 if it is, 1 if not or only in part, 2 for an error.
 
     Parameters
     ----------

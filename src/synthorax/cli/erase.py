@@ -62,11 +62,11 @@ def erase(
 ) -> int:
     """Remove nodules from a chest CT. Writes the scan (NIfTI or DICOM, as it was), edit region, picture, manifest.
 
-    Mask and nodules.csv are those of the nodules that stay, if any are known.
+    Also writes a mask and a nodules.csv of the nodules that stay, if any are known.
 
-    From a folder of scans, OUT gets one such folder for each scan, and one manifest. The nodules are those in --plan,
-    or else in the nodules.csv or DICOM masks of the folder. A scan that fails is named and left out; the same command
-    makes the cases that are missing.
+    From a folder of scans, OUT gets one such folder for each scan, and one manifest. Nodules are those in --plan, or
+    else in the folder's nodules.csv, DICOM masks or LIDC XML files. A scan that fails is named and left out; run the
+    command again to make the missing ones.
 
     Parameters
     ----------
@@ -81,9 +81,9 @@ def erase(
     diameter
         Diameter in mm of the nodules at these places: one for all, or one for each, as in 6,8,12.
     nodules
-        Mask on the scan's grid of the nodules to remove. Without it, places and plan, those of a nodules.csv that names
-        the scan, in its folder or up to two folders above, of the DICOM masks in its folder, or of
-        LIDC-IDRI's XML file there.
+        Mask on the scan's grid of the nodules to remove. If no mask, place or plan is given, nodules come from a
+        nodules.csv that names the scan, in its folder or up to two folders above, from the DICOM masks in its folder,
+        or from LIDC-IDRI's XML file there.
     plan
         CSV file with one row for each nodule to remove: center_x_mm, center_y_mm, center_z_mm, diameter_mm, and in a
         folder of scans also image, the path below the folder.
@@ -101,11 +101,11 @@ def erase(
     force
         Turn errors about a doubtful scan, or a place without a visible nodule, into warnings.
     patient
-        Id of the patient of a single scan; by default the PatientID of a DICOM series, or the name of an image. Two
-        images with one name, such as p1/ct.nii.gz and p2/ct.nii.gz, need it to be of two patients.
+        Id of the patient of a single scan; by default the PatientID of a DICOM series, or the name of an image. Give
+        it if the images of two patients have one name, such as p1/ct.nii.gz and p2/ct.nii.gz.
     keep_identity
-        Keep the patient and study of a DICOM series in its header. By default the patient id is a pseudonym, which
-        whoever has a list of patient ids can compute.
+        Keep the patient and study of a DICOM series in its header. By default the patient id becomes a hash,
+        which anyone with a list of patient ids can trace back.
     overwrite
         Replace a folder that an earlier call wrote.
     json

@@ -37,10 +37,10 @@ def features(
     - f3: mid-slice perimeter (mm)
     - f4: mid-slice circularity
     - f5: volume (mm³)
-    - f6: radius / RMS distance to centre
+    - f6: half the longest box edge / RMS distance to box centre
     - f7: in-plane box ratio
     - f8: box ratio
-    - f9: surface³ / volume², sphere = 1
+    - f9: surface³ / (36π volume²)
     - f10: mean breadth (mm)
     - f11: Euler number
     - f12: circularity of the z projection
@@ -53,8 +53,8 @@ def features(
         fractions, a nodule's voxels are those of 0.5 or more in an image, and those above 0.1 in a .npy array, as in
         the ALNSB analyzer. Axes keep the order of the file.
     convention
-        alnsb: as the released ALNSB analyzer computes them, for the paper's figures. corrected: without its two errors
-        in axes and labels.
+        alnsb: as the released ALNSB analyzer computes them, as in LuNG's paper. corrected: without its three errors in
+        spacings and labels.
     spacing
         Voxel spacing Z,Y,X in mm of .npy arrays; by default LuNG's 1.25,0.7,0.7. Images have their own.
     out

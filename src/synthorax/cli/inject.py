@@ -90,19 +90,21 @@ def inject(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
-    """Put nodules into a chest CT. Writes the scan (NIfTI or DICOM, as it was), nodule mask, edit region and manifest.
+    """Put nodules into a chest CT.
+
+    Writes the scan (NIfTI or DICOM, as it was), nodule mask, edit region, nodules.csv, picture and manifest.
 
     From a folder of scans, OUT gets one such folder for each scan, one table and one manifest. A scan that fails is
-    named and left out; the same command makes the cases that are missing.
+    named and left out; run the command again to make the missing ones.
 
     Parameters
     ----------
     scan
         Chest CT in HU: a DICOM folder or file, NIfTI, MHA, MHD or NRRD; or a folder of several scans.
     method
-        How nodules are made: render, real outlines rendered into the scan, the classical baseline; or a model, by name
-        or run folder, whose nodules are blended in. Several methods, with commas between them, fill the same sites,
-        each in its own folder below OUT, with one table, one manifest and a picture.
+        How nodules are made: render (the baseline, which renders real outlines), or a model, by name or run folder.
+        Several methods, with commas between them, fill the same sites, each in its own folder below OUT, with one
+        table, one manifest and a picture.
     at
         Place X,Y,Z of a nodule in world mm, LPS; may be repeated.
     voxel
@@ -136,11 +138,11 @@ def inject(
     force
         Turn errors about a doubtful place or scan into warnings.
     patient
-        Id of the patient of a single scan; by default the PatientID of a DICOM series, or the name of an image. Two
-        images with one name, such as p1/ct.nii.gz and p2/ct.nii.gz, need it to be of two patients.
+        Id of the patient of a single scan; by default the PatientID of a DICOM series, or the name of an image. Give
+        it if the images of two patients have one name, such as p1/ct.nii.gz and p2/ct.nii.gz.
     keep_identity
-        Keep the patient and study of a DICOM series in its header. By default the patient id is a pseudonym, which
-        whoever has a list of patient ids can compute.
+        Keep the patient and study of a DICOM series in its header. By default the patient id becomes a hash,
+        which anyone with a list of patient ids can trace back.
     overwrite
         Replace a folder that an earlier call wrote.
     json

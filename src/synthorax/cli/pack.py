@@ -70,7 +70,7 @@ def pack(
 
 
 def unpack(file: Path, *, out: Out, overwrite: Overwrite = False) -> None:
-    """Unpack a file that `synthorax pack` wrote into a store.
+    """Make a store from a file that `synthorax pack` wrote.
 
     Parameters
     ----------

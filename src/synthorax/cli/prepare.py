@@ -89,7 +89,7 @@ class StoreOptions:
     train_patients
         Keep at most this many training patients, to test what helps when there are few.
     seed
-        Seed of the split; and of phantoms, whose chests, scanners and nodules it decides: another seed, other patients.
+        Seed of the split; for phantoms, also of the patients and their nodules.
     workers
         Number of processes; by default one for each core.
     cluster
@@ -116,8 +116,8 @@ class SyntheticOptions:
     Parameters
     ----------
     synthetic
-        Folder that inject or sample wrote, or a folder of such folders; may be repeated. A scan made from a scan of a
-        patient in the store is in that patient's split; the others are split like patients.
+        Folder that inject, sample or translate wrote, or a folder of such folders; may be repeated. A scan made from a
+        scan of a patient in the store is in that patient's split; the others are split like patients.
     only_train
         Add synthetic scans to the training split only, so that validation and test have real scans alone. Scans made
         with knowledge of validation or test patients (source scan, outlines, or the model's training data) are left
@@ -129,7 +129,7 @@ class SyntheticOptions:
 
 
 def lidc(source: Path, *, readers: int = 2, made: SyntheticOptions = SyntheticOptions(), options: StoreOptions) -> None:
-    """Read LIDC-IDRI as downloaded into a store: every CT series with its readers' annotations.
+    """Make a store from LIDC-IDRI as downloaded: every CT series with its readers' annotations.
 
     The same command resumes a run that was stopped. Scans that cannot be read are left out and named.
 
@@ -147,7 +147,7 @@ def lidc(source: Path, *, readers: int = 2, made: SyntheticOptions = SyntheticOp
 def luna16(
     source: Path, *, readers: int = 2, made: SyntheticOptions = SyntheticOptions(), options: StoreOptions
 ) -> None:
-    """Read LUNA16 as downloaded into a store: scans with nodules, candidates, masks and ratings.
+    """Make a store from LUNA16 as downloaded: scans with nodules, candidates, masks and ratings.
 
     The same command resumes a run that was stopped. Patients, masks and ratings come from the LIDC table in the
     package.
@@ -199,7 +199,8 @@ def scans(
     """Read a folder of whole CT scans, with or without nodules, into a store.
 
     Scans are DICOM series, NIfTI, MHA, MHD or NRRD. The DICOM SEG and RTSTRUCT of a series become its nodule masks, and
-    folders that `inject` or `sample` wrote are read with their tables. The same command resumes a run that was stopped.
+    folders that `inject`, `sample` or `translate` wrote are read with their tables. The same command resumes a run that
+    was stopped.
 
     Parameters
     ----------

@@ -76,7 +76,9 @@ def _flags_of_all() -> str:
     lines += [
         f"- with a model of {name}: none, since it cannot be used ({why})" for name, why in registry().broken.items()
     ]
-    return "\n".join(["More options, which `synthorax sample MODEL --help` explains:", "", *lines])
+    return "\n".join(
+        ["More options; `synthorax sample RUN --help` explains those of a run folder or bundled model:", "", *lines]
+    )
 
 
 def sample(

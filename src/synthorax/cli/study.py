@@ -231,7 +231,7 @@ def detection(
         A store, as `synthorax prepare` writes, with at least 4 patients with nodules in each split.
     model
         Model that makes nodules: the name of a bundled model or a system, or a run folder; may be repeated. By default
-        the bundled generator of patches; none tests rendered nodules alone, which are always an arm.
+        ac-wgan; the word none: no model, only rendered nodules, which are always an arm.
     preset
         Preset of the detector. compact: cubes of 24 mm, a minute for a training. paper: 48 mm, needs a GPU. smoke:
         seconds.
@@ -323,7 +323,7 @@ def malignancy(
         A store, as `synthorax prepare` writes, whose nodules have ratings of malignancy.
     model
         Model that puts nodules into patches: the name of a bundled model or a system, or a run folder; may be repeated.
-        By default all bundled ones; none tests rendered nodules alone, which are always an arm.
+        By default all bundled ones; the word none: no model, only rendered nodules, which are always an arm.
     preset
         Preset of the classifier. compact: a small ResNet on 32 mm, a minute for a training. paper: ResNet-50 on 64 mm,
         needs a GPU. smoke: seconds. `--set network.architecture=resnet-152` is another network of the paper.
@@ -379,10 +379,10 @@ def segmentation(
         Preset of the segmenter. compact: a quarter of the thesis' widths on windows of 32 mm, some minutes for a
         training. paper: as published, needs a GPU. smoke: seconds.
     arms
-        Any of real (n, 2 n, ... N real patients), published (N and 4 N synthetic volumes alone), mixed (N real with N
-        synthetic; half of each), amounts (n and 3 n synthetic volumes with n real patients), templates (only 15 nodule
-        shapes) and sources (other methods). The arms of n and N real patients, and of n with 10 n synthetic volumes,
-        are always trained.
+        N is 5.8 n, or all patients. Any of real (2 n, 3 n, ... N real patients), published (N and 4 N synthetic volumes
+        alone), mixed (N real with N synthetic; N in all, half of them synthetic), amounts (n and 3 n synthetic volumes
+        with n real patients), templates (only 15 nodule shapes) and sources (other methods). The arms of n and N real
+        patients, and of n with 10 n synthetic volumes, are always trained.
     trainings
         Number of trainings of each arm; the confidence intervals include their spread.
     """

@@ -66,7 +66,7 @@ def translate(
         Number of nodules to place automatically in the lungs.
     diameter
         Diameter in mm, the longest chord in an axial slice: one for all nodules, or one for each, as in 6,8,12. By
-        default within a fifth of the real diameter of the shape.
+        default the real diameter of the shape, changed by up to a fifth.
     shapes
         Shapes of the nodules: a mask, for one shape; a model of shapes, such as a trained LuNG; or lidc, the outlines
         of LIDC-IDRI's readers, the default.
@@ -76,7 +76,7 @@ def translate(
     volumes
         Number of volumes, made from the cases in turn; by default one from each case.
     split
-        Split of the cases: train, the default, val or test.
+        Split of the cases: train (default), val or test.
     share
         Share of the volumes that have nodules, by default 1.
     seed

@@ -47,7 +47,7 @@ class MadeSource:
         case = self.made.read()
         if not case.synthetic:
             found = "a scan that neither its own header nor a manifest marks as synthetic"
-            expected = "a scan that `inject` or `sample` made; give other scans as the source"
+            expected = "a scan that `inject`, `sample` or `translate` made; give other scans as the source"
             raise InputError(self.made.files.path, found, expected)
         return replace(case, case_id=self.case_id, lineage=case.lineage or Lineage("", tells=False))
 
@@ -102,10 +102,10 @@ def join(folders: Sequence[Path], real: Sequence[Source], only_train: bool) -> J
 
 def _tables(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InputError(folder, "no folder", "a folder that `inject` or `sample` wrote, or one above such folders")
+        raise InputError(folder, "no folder", "a folder that `inject`, `sample` or `translate` wrote, or one above")
     if found := tables_of(folder):
         return found
-    expected = "a folder of scans that `inject` or `sample` wrote, not of nodule shapes"
+    expected = "a folder of scans that `inject`, `sample` or `translate` wrote, not shapes"
     raise InputError(folder, "no scans with a table of nodules", expected)
 
 

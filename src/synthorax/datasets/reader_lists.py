@@ -128,7 +128,7 @@ def luna16_sources(folder: Path, readers: int) -> FoundSources:
 
 
 def with_unread_xml(found: FoundSources, folder: Path) -> FoundSources:
-    """Return the sources of a folder of scans with a note on LIDC-IDRI's XML files, which only `prepare lidc` reads.
+    """Return the sources of a folder of scans with a note on LIDC-IDRI's XML files, which are not read here.
 
     A scan that no table names has a doubt if such a file is of its series or, for an image, in its folder.
 

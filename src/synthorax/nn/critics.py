@@ -1,8 +1,8 @@
 """Critics of in-painted patches.
 
-papers/2 (section 2.2) has two critics, one of the surroundings of the edit and one of the whole patch. Each is a stack
-of 5^3 convolutions of stride 2 with leaky ReLUs and a linear head, as in Yu et al. (2018); the gradient penalty forbids
-batch norm. The critic of papers/5's injector scores each part of a patch by itself.
+Yang et al. (section 2.2) have two critics, one of the surroundings of the edit and one of the whole patch. Each is a
+stack of 5^3 convolutions of stride 2 with leaky ReLUs and a linear head, as in Yu et al. (2018); the gradient penalty
+forbids batch norm. The critic of CT-SGAN's injector scores each part of a patch by itself.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class InPaintingCritic(nn.Module):
     Args:
         size: voxels (z, y, x) of a patch.
         width: channels of the first convolutions; 64 as published.
-        classes: number of classes of each critic's auxiliary classifier, 0 for none; papers/2 has 3: fake, benign and
-            malignant.
+        classes: number of classes of each critic's auxiliary classifier, 0 for none; Yang et al. have 3: fake, benign
+            and malignant.
         maps: channels of the condition on which the scores depend; see `PatchCritic`.
     """
 

@@ -1,6 +1,6 @@
 """A 3D in-painting network of two stages: a coarse one, and one with an attention branch that refines its result.
 
-The topology is that of Yu et al. (2018) in 3D, as in papers/2 (section 2.1): ELU, no norm, two steps of stride 2.
+The topology is that of Yu et al. (2018) in 3D, as in Yang et al. (section 2.1): ELU, no norm, two steps of stride 2.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class InPaintingNet(nn.Module):
         Args:
             patches: within -1 to 1, with sizes divisible by 4; their values in the region are not used.
             region: 1 at voxels to fill, 0 elsewhere.
-            noise: used in the region alone; papers/2 draws it uniformly from -1 to 1.
+            noise: used in the region alone; Yang et al. draw it uniformly from -1 to 1.
             conditions: values that are the same at all voxels of a patch.
             maps: channels of the condition that differ from voxel to voxel.
 

@@ -1,4 +1,4 @@
-"""A 3D U-Net from patches to patches, optionally on folded blocks of voxels (Çiçek et al. 2016; papers/5)."""
+"""A 3D U-Net from patches to patches, optionally on folded blocks of voxels (Çiçek et al. 2016; CT-SGAN)."""
 
 from __future__ import annotations
 

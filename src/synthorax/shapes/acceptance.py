@@ -1,4 +1,4 @@
-"""LuNG's analyzer: the rules by which it keeps generated nodules, and the Score of a generator (papers/1, III-D)."""
+"""LuNG's analyzer: the rules by which it keeps generated nodules, and the Score of a generator (LuNG, III-D)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classifiers of suspicious nodules by shape: the released analyzer's centroids, and the SVM of papers/1, IV-E."""
+"""Classifiers of suspicious nodules by shape: the released analyzer's centroids, and the SVM of LuNG's paper, IV-E."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLASSIFIER_FOLDS, RESAMPLES = 5, 2000
 
 
 def centroid_distances(features: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the squared distances to the suspicious and to the benign centroid, the axes of figure 11 of papers/1.
+    """Return the squared distances to the suspicious and to the benign centroid, the axes of figure 11 of LuNG's paper.
 
     Args:
         features: float64 [n, 12], in the `alnsb` convention.
@@ -148,7 +148,9 @@ def _folds(
         folds = list(splitter.split(features, suspicious, patients))
         if all(len(np.unique(suspicious[held_out])) == 2 for _, held_out in folds):
             return folds, patients
-    raise InputError("suspicious", f"a class with {fewest} patients", "enough patients of each class to hold some out")
+    raise InputError(
+        "suspicious", f"a class with {fewest} patients", "2 or more patients of each class, who can be split into folds"
+    )
 
 
 def _checked(features: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""LuNG's reconnection (papers/1, III-C), which turns any generated field into one connected nodule.
+"""LuNG's reconnection (LuNG's paper, III-C), which turns any generated field into one connected nodule.
 
 Connected means 18-connected: voxels that share a face or an edge. The released program has a further step of random
 growth that its own control flow never reaches, so that it can end with several pieces. Here the last step joins pieces

@@ -1,4 +1,4 @@
-"""Distances of synthetic chests from real ones, slice by slice, beside the distances between real chests (papers/5).
+"""Distances of synthetic chests from real ones, slice by slice, beside the distances between real chests (CT-SGAN).
 
 The paper compares the slices at one place of the body in two sets of scans, for one place after another. This module
 does so in three orientations: the sample of a place holds the slices around it of all scans, and a distance is the mean

@@ -1,4 +1,4 @@
-"""Sets of chests on which classifiers of whole chests are trained and measured (papers/5, section 3.1 and figure 3a).
+"""Sets of chests on which classifiers of whole chests are trained and measured (CT-SGAN, section 3.1 and figure 3a).
 
 Chests with nodules and chests without may come from two sources, such as LIDC-IDRI and NLST, and a classifier would
 learn the sources' scanners instead of nodules. So half of the chests with nodules have them erased, and half of the

@@ -26,12 +26,12 @@ from synthorax.studies.painted import Painted
 PROFILE_VOXELS = 21
 """Edge in voxels of the patches in which the full width at half maximum is measured."""
 IRREGULAR = list(FEATURES).index("f9")
-"""Column of surface³ / volume² among the shape features: 1 for a sphere, larger with lobes and spicules."""
+"""Column of surface³ / (36π volume²) among the shape features: 1 for a sphere, larger with lobes and spicules."""
 HALF_WIDTH, STEEPNESS, IRREGULARITY, MEAN_HU = "width, mm", "margin, HU/mm", "irregularity", "HU"
 NODULE_MEASURES = {
     HALF_WIDTH: "full width at half maximum of the HU profile around the place, in mm",
     STEEPNESS: "mean HU gradient in the margin of the nodule as it is seen, in HU per mm",
-    IRREGULARITY: "surface³ / volume² of the nodule as it is seen, 1 for a sphere: lobes and spicules",
+    IRREGULARITY: "surface³ / (36π volume²) of the nodule as it is seen, 1 for a sphere: lobes and spicules",
     MEAN_HU: "mean HU of the nodule as it is seen",
 }
 """Measures of a nodule, with their meaning. "As it is seen" means the mask found in the HU by

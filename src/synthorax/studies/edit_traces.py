@@ -1,4 +1,4 @@
-"""Whether the source of a chest, or traces of edits, give its label away (papers/5, figure 3a)."""
+"""Whether the source of a chest, or traces of edits, give its label away (CT-SGAN, figure 3a)."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ files with the old ones are not read."""
 VOLUMES_A_FILE = 16
 """Number of volumes in one file; a study that is stopped loses the work on one file at most."""
 WITH_NODULE = 0.8
-"""Share of the volumes that get a nodule (papers/4, section 4.1.2); the others have only those of their label maps."""
+"""Share of the volumes that get a nodule (Hagvall Hörnstedt, section 4.1.2); the others have only those of their label
+maps."""
 REMOVED_MM = 2.0
 """In CT with an injected nodule, voxels within this distance in mm of a real nodule do not count in the loss."""
 LEAST_LUNG, PLACES = 0.2, 16

@@ -1,4 +1,4 @@
-"""Do synthetic malignant nodules help a malignancy classifier? The study of papers/2, with further arms."""
+"""Do synthetic malignant nodules help a malignancy classifier? The study of Yang et al., with further arms."""
 
 from __future__ import annotations
 

@@ -202,7 +202,9 @@ def nodules_of(train: PatchDataset, n: int, seed: int) -> list[NoduleAttributes]
     widest = train.spec.widest_mm
     known = [each for each in with_diameter(train) if (each.diameter_mm or 0) <= widest]
     if not known:
-        raise InputError("training nodules", f"none with a diameter of at most {widest:g} mm", "one or more")
+        raise InputError(
+            "training nodules", f"none with a diameter of at most {widest:g} mm", "one or more, or larger patches"
+        )
     return [known[i] for i in generator(seed, "attributes").integers(len(known), size=n)]
 
 

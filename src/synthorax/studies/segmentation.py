@@ -1,4 +1,4 @@
-"""How many real scans do synthetic ones replace for a segmenter? The study of papers/4, with further arms."""
+"""How many real scans do synthetic ones replace for a segmenter? The study of Hagvall Hörnstedt, with further arms."""
 
 from __future__ import annotations
 

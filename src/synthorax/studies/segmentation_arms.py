@@ -14,7 +14,8 @@ from synthorax.errors import InputError
 from synthorax.seeding import generator
 
 PAPER_RATIO_OF_REAL = 344 / 59
-"""N / n: ratio of the real volumes of the thesis' comparison model and of its model 3 (papers/4, table 4.1)."""
+"""N / n: ratio of the real volumes of the thesis' comparison model and of its model 3 (Hagvall Hörnstedt, table
+4.1)."""
 PAPER_RATIO_OF_MADE = 1400 / 344
 """Ratio of the synthetic volumes of the thesis' model 2, called 4 N, and of its model 1."""
 FOLD = 10

@@ -18,6 +18,7 @@ class SegmenterConfig(TaskConfig):
 
     Attributes:
         size: voxels (z, y, x) of a window.
+        batch_size: windows of a batch, each from a volume drawn at random.
         volume: voxels (z, y, x) of a volume, which is segmented as a whole.
         empty: voxels (z, y, x) of a test volume without a nodule.
         at_nodules: share of the windows around a nodule's voxel; the others lie around another voxel.
@@ -94,6 +95,6 @@ SEGMENTERS = {
         headline=2,
     ),
 }
-"""Presets. `paper` follows papers/4, section 4.2: NiftyNet's U-Net on balanced windows of 96^3 voxels, two a step,
-measured after 100,000 and 120,000 steps; the thesis does not state the learning rate. `compact` has a quarter of the
-channels and a 333rd of the steps, for a CPU. Windows are flipped and turned in every arm."""
+"""Presets. `paper` follows Hagvall Hörnstedt, section 4.2: NiftyNet's U-Net on balanced windows of 96^3 voxels, two a
+step, measured after 100,000 and 120,000 steps; the thesis does not state the learning rate. `compact` has a quarter of
+the channels and a 333rd of the steps, for a CPU. Windows are flipped and turned in every arm."""

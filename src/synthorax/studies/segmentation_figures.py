@@ -23,8 +23,8 @@ SEGMENTER_MEASURES: Mapping[str, Callable[[NDArray], NDArray]] = {
     "dice": lambda counts: _confusion(counts).f1,
     "f2": lambda counts: _confusion(counts).f2,
 }
-"""Name of each measure to its function of voxel counts [..., 4] (`count_voxels`) of volumes with a nodule (papers/4,
-section 4.2.3)."""
+"""Name of each measure to its function of voxel counts [..., 4] (`count_voxels`) of volumes with a nodule (Hagvall
+Hörnstedt, section 4.2.3)."""
 COMPARED = ("dice", "sensitivity", "f2")
 """Measures by which arms are compared; the first is the study's outcome."""
 

@@ -1,4 +1,4 @@
-"""Does pre-training on synthetic chests help a classifier of chests with and without nodules? The study of papers/5.
+"""Does pre-training on synthetic chests help a classifier of chests with and without nodules? The study of CT-SGAN.
 
 Every training draws the same number of chests; with pre-training, half of its steps use synthetic chests. The threshold
 is chosen on the validation patients, and the test patients are used once.

@@ -17,8 +17,8 @@ class TaskConfig(PatchSettings):
 
     Attributes:
         network: architecture.
-        size: voxels of a patch (z, y, x).
-        spacing_mm: voxel size (z, y, x).
+        size: voxels of a patch (z, y, x); in the study of volumes, those to which a chest is resized.
+        spacing_mm: voxel size (z, y, x); not used in the study of volumes.
         window_hu: HU (low, high) that become -1 and 1.
         batch_size: patches of a batch, equally many of each class.
         steps: training steps.
@@ -71,8 +71,9 @@ DETECTION = {
     "compact": TaskConfig(network=DetectorConfig()),
     "smoke": TaskConfig(network=DetectorConfig(width=4), size=(16, 16, 16), batch_size=8, steps=8, validate_every=4),
 }
-"""Presets of the detector of papers/3, trained by Adam with rate 1e-3, and 1e-4 from epoch 30 of 60, on batches of 32 +
-32 patches. `paper` has 178 batches in an epoch, which is 714 x 8 positives / 32. `compact` has patches of 24 mm."""
+"""Presets of the detector of Cui's thesis, trained by Adam with rate 1e-3, and 1e-4 from epoch 30 of 60, on batches of
+32 + 32 patches. `paper` has 178 batches in an epoch, which is 714 x 8 positives / 32. `compact` has patches of
+24 mm."""
 
 MALIGNANCY = {
     "paper": TaskConfig(
@@ -105,8 +106,8 @@ MALIGNANCY = {
         select="val_auc",
     ),
 }
-"""Presets of the classifiers of papers/2: 3D ResNets on 64 x 64 x 32 voxels of 1 x 1 x 2 mm, with cropping and scaling,
-chosen by the best validation AUC. The paper does not name its optimiser."""
+"""Presets of the classifiers of Yang et al.: 3D ResNets on 64 x 64 x 32 voxels of 1 x 1 x 2 mm, with cropping and
+scaling, chosen by the best validation AUC. The paper does not name its optimiser."""
 
 SEGMENTATION = {
     "paper": TaskConfig(
@@ -127,7 +128,7 @@ SEGMENTATION = {
         network=UNetConfig(width=2), size=(16, 16, 16), batch_size=2, steps=6, validate_every=3, select="val_dice"
     ),
 }
-"""Presets of the segmenter of papers/4, on cubes around nodules."""
+"""Presets of the segmenter of Hagvall Hörnstedt, on cubes around nodules."""
 
 VOLUME_TASKS = {
     "paper": TaskConfig(
@@ -168,7 +169,7 @@ VOLUME_TASKS = {
         validate_every=2,
     ),
 }
-"""papers/5: 3D-SqueezeNet on whole volumes, Adam of 1e-4 throughout; batches and steps are not said. The voxels are
+"""CT-SGAN: 3D-SqueezeNet on whole volumes, Adam of 1e-4 throughout; batches and steps are not said. The voxels are
 those of the chests, whose spacing differs. Only the arm of plain augmentation flips, moves and scales."""
 
 TASKS: Mapping[str, Mapping[str, TaskConfig]] = {

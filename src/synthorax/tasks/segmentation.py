@@ -23,7 +23,9 @@ class Segmentation(Task):
     name = "segmentation"
 
     def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return cross-entropy plus soft Dice loss. papers/4 has Dice alone, which starts slowly for small nodules.
+        """Return cross-entropy plus soft Dice loss.
+
+        Hagvall Hörnstedt has Dice alone, which starts slowly for small nodules.
 
         If the batch has `counted` [b, 1, z, y, x], voxels where it is 0 do not count in either loss.
         """

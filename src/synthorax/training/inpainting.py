@@ -1,7 +1,7 @@
-"""Losses of in-painters, composed from `training.losses`: those of papers/2 (equations 1 to 5) and of papers/5.
+"""Losses of in-painters, composed from `training.losses`: those of Yang et al. (equations 1 to 5) and of CT-SGAN.
 
-papers/2 prints the WGAN-GP of whole patches: the critics see the in-painter's whole output, and the penalty uses the
-whole gradient. The in-painting program that papers/2 builds on (Yu et al. 2018) shows the critics composites, which
+Yang et al. print the WGAN-GP of whole patches: the critics see the in-painter's whole output, and the penalty uses the
+whole gradient. The in-painting program that Yang et al. build on (Yu et al. 2018) shows the critics composites, which
 are real outside the edit region, and uses the gradient inside that region only. `as_printed` chooses the printed form.
 Sums over the local and the global critic weight both equally.
 """
@@ -39,7 +39,7 @@ def reconstruction_loss(
         made: output of the in-painter.
         patches: the real patches.
         region: 1 in the edit region, 0 outside.
-        global_weight: lambda1, which papers/2 does not give.
+        global_weight: lambda1, which Yang et al. do not give.
     """
     stages = (made.coarse, made.refined)
     losses = [masked_l1_loss(one, patches, region) + global_weight * l1_loss(one, patches) for one in stages]
@@ -137,7 +137,7 @@ def multi_mask_loss(
 ) -> Float[Tensor, ""]:
     """Return the L1 loss in the region plus alpha times the L1 loss in and near the nodule.
 
-    This is the multi-mask loss of Jin et al. 2018, which papers/5 builds on.
+    This is the multi-mask loss of Jin et al. 2018, which CT-SGAN builds on.
 
     Args:
         made: output of the in-painter.

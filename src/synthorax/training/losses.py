@@ -25,7 +25,7 @@ samples."""
 def wasserstein_critic_loss(real: Float[Tensor, "b ..."], fake: Float[Tensor, "c ..."]) -> Float[Tensor, ""]:
     """Return mean f(fake) - mean f(real), the negative of the estimated Wasserstein distance.
 
-    Source: WGAN-GP; papers/3, 3.3.1.
+    Source: WGAN-GP; Cui's thesis, 3.3.1.
 
     Args:
         real, fake: the critic's scores f of real and of fake samples.
@@ -34,7 +34,7 @@ def wasserstein_critic_loss(real: Float[Tensor, "b ..."], fake: Float[Tensor, "c
 
 
 def wasserstein_generator_loss(fake: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
-    """Return -mean f(fake), from the critic's scores f of fake samples (papers/3, 3.3.2)."""
+    """Return -mean f(fake), from the critic's scores f of fake samples (Cui's thesis, 3.3.2)."""
     return -fake.mean()
 
 
@@ -47,15 +47,15 @@ def gradient_penalty(
 ) -> Float[Tensor, ""]:
     """Return the mean of (||gradient of f|| - 1)^2 at points between real and fake samples.
 
-    Source: WGAN-GP, equation 3; papers/2, equation 2. It is computed in single precision even under autocast, because
-    squared norms overflow in half precision.
+    Source: WGAN-GP, equation 3; Yang et al., equation 2. It is computed in single precision even under autocast,
+    because squared norms overflow in half precision.
 
     Args:
         critic: the critic f.
         real, fake: samples; each pair of rows is joined by a line.
         epsilon: share of the real sample at the point on the line, uniform within 0 to 1, one for each sample.
         mask: multiplies the gradient before the norm is taken, for a critic whose fakes are real outside the mask, as
-            in the in-painting program that papers/2 builds on; broadcasts over channels.
+            in the in-painting program that Yang et al. build on; broadcasts over channels.
     """
     with torch.autocast(real.device.type, enabled=False):
         share = epsilon.view(-1, *[1] * (real.ndim - 1)).to(_precise(real))
@@ -67,7 +67,7 @@ def gradient_penalty(
 
 
 def r1_penalty(critic: ScoreFunction, real: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
-    """Return the mean of ||gradient of f||^2 at real samples (R1; Mescheder et al. 2018; papers/5).
+    """Return the mean of ||gradient of f||^2 at real samples (R1; Mescheder et al. 2018; CT-SGAN).
 
     The factor of one half that some authors write is left out.
 
@@ -83,7 +83,7 @@ def r1_penalty(critic: ScoreFunction, real: Float[Tensor, "b ..."]) -> Float[Ten
 def least_squares_discriminator_loss(real: Float[Tensor, "b ..."], fake: Float[Tensor, "c ..."]) -> Float[Tensor, ""]:
     """Return half the sum of the mean squared differences of real scores from 1 and of fake scores from 0.
 
-    Source: LSGAN; papers/4, 4.3.4-5.
+    Source: LSGAN; Hagvall Hörnstedt, 4.3.4-5.
     """
     return ((real - 1).square().mean() + fake.square().mean()) / 2
 
@@ -94,19 +94,19 @@ def least_squares_generator_loss(fake: Float[Tensor, "b ..."]) -> Float[Tensor, 
 
 
 def jensen_shannon_discriminator_loss(real: Float[Tensor, "b ..."], fake: Float[Tensor, "c ..."]) -> Float[Tensor, ""]:
-    """Return the mean of -log D(real) plus that of -log(1 - D(fake)); the scores are logits of D (papers/5, eq. 2)."""
+    """Return the mean of -log D(real) plus that of -log(1 - D(fake)); the scores are logits of D (CT-SGAN, eq. 2)."""
     return functional.softplus(-real).mean() + functional.softplus(fake).mean()
 
 
 def non_saturating_generator_loss(fake: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
-    """Return the mean of -log D(fake); the scores are logits of D (papers/3, 1.3.3)."""
+    """Return the mean of -log D(fake); the scores are logits of D (Cui's thesis, 1.3.3)."""
     return functional.softplus(-fake).mean()
 
 
 def class_loss(logits: Float[Tensor, "b n"], labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
     """Return the mean cross-entropy over samples whose class is known; 0 if no class is known.
 
-    This is the auxiliary loss of papers/2 (equation 3) and papers/3 (section 3.3).
+    This is the auxiliary loss of Yang et al. (equation 3) and Cui's thesis (section 3.3).
 
     Args:
         logits: logits of n classes.
@@ -131,8 +131,8 @@ def attribute_loss(guesses: Float[Tensor, "b a"], attributes: Float[Tensor, "b a
 def l1_loss(made: Float[Tensor, "b ..."], target: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
     """Return the mean absolute error over all voxels and samples.
 
-    It is L_global of papers/2 (equation 1), the reconstruction loss of Pix2Pix (papers/4, 4.3.4, weight 100), and the
-    cycle loss (weight 10) and the identity loss of CycleGAN (4.3.5), one for each direction.
+    It is L_global of Yang et al. (equation 1), the reconstruction loss of Pix2Pix (Hagvall Hörnstedt, 4.3.4, weight
+    100), and the cycle loss (weight 10) and the identity loss of CycleGAN (4.3.5), one for each direction.
     """
     return (made - target).abs().mean()
 
@@ -142,7 +142,7 @@ def masked_l1_loss(
 ) -> Float[Tensor, ""]:
     """Return the mean absolute error over each sample's masked voxels, then over samples; an empty mask counts as 0.
 
-    It is L_masked of papers/2 (equation 1): a small nodule counts as much as a large one.
+    It is L_masked of Yang et al. (equation 1): a small nodule counts as much as a large one.
     """
     errors = ((made - target).abs() * mask).flatten(1).sum(1)
     return (errors / mask.expand_as(made).flatten(1).sum(1).clamp_min(1e-6)).mean()

@@ -1,4 +1,4 @@
-"""Settings of the in-painters of papers/5 (appendix B), whose volumes of interest grow with the nodule.
+"""Settings of the in-painters of CT-SGAN (appendix B), whose volumes of interest grow with the nodule.
 
 Does not import torch.
 """
@@ -23,7 +23,7 @@ class VoiSettings(InPainterSettings):
 
     Attributes:
         size: voxels of a VOI (z, y, x). The U-Net halves them once for each of its widths after the first.
-        spacing_mm: voxel spacing (z, y, x) of the narrowest VOI. The paper's VOIs have no least width.
+        spacing_mm: least voxel spacing (z, y, x) of a VOI; 0.01 mm sets no limit, as in the paper.
         window_hu: HU (low, high) that are mapped to -1 and 1. Not in the paper.
         voi: widths of a VOI in diameters of its nodule. Training shows a nodule in all of them, an edit uses the middle
             one.

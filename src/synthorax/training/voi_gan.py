@@ -1,4 +1,4 @@
-"""Updates of an in-painter of papers/5 and its critic: least-squares GAN, after a warm-up by reconstruction alone."""
+"""Updates of an in-painter of CT-SGAN and its critic: least-squares GAN, after a warm-up by reconstruction alone."""
 
 from __future__ import annotations
 

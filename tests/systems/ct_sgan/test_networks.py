@@ -1,4 +1,4 @@
-"""The networks of CT-SGAN have the sizes of papers/5, and optimised layers give the same numbers as plain ones."""
+"""The networks of CT-SGAN have the sizes of CT-SGAN, and optimised layers give the same numbers as plain ones."""
 
 import pytest
 import torch

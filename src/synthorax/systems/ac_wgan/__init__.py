@@ -1,1 +1,1 @@
-"""Positive and negative nodule cubes from a 3D residual AC-WGAN-GP (Cui's thesis, papers/3)."""
+"""Positive and negative nodule cubes from a 3D residual AC-WGAN-GP (Cui's thesis)."""

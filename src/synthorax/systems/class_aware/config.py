@@ -23,7 +23,7 @@ SIZE_MULTIPLE = 4
 
 
 class ClassAwareConfig(ConditionedSettings):
-    """The networks and their training. Defaults are those of papers/2; "not in the paper" marks our own choices.
+    """The networks and their training. Defaults are those of Yang et al.; "not in the paper" marks our own choices.
 
     Attributes:
         size: voxels of a patch (z, y, x), divisible by 4 (64 x 64 x 32 in section 3.1).

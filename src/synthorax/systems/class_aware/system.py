@@ -1,4 +1,4 @@
-"""The class-aware in-painter: its training step (papers/2, section 2.2) and its filling of patches."""
+"""The class-aware in-painter: its training step (Yang et al., section 2.2) and its filling of patches."""
 
 from __future__ import annotations
 

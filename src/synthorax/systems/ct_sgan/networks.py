@@ -1,4 +1,4 @@
-"""The four networks of CT-SGAN (papers/5, section 2): the path of latent vectors, the slice generator and two critics.
+"""The four networks of CT-SGAN (CT-SGAN, section 2): the path of latent vectors, the slice generator and two critics.
 
 The residual blocks are those of Mescheder et al. (2018), from whom the paper takes its penalty: no normalisation, leaky
 ReLUs before the convolutions, and the residual multiplied by 0.1. The critic of slabs is the video critic of Tulyakov

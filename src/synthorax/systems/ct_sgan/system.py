@@ -1,4 +1,4 @@
-"""CT-SGAN: its training step (papers/5, section 2, equation 2), and the generation of scans slab by slab."""
+"""CT-SGAN: its training step (CT-SGAN, section 2, equation 2), and the generation of scans slab by slab."""
 
 from __future__ import annotations
 

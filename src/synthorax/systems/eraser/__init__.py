@@ -1,1 +1,1 @@
-"""The nodule eraser of papers/5 (appendix B), which replaces a nodule by healthy lung."""
+"""The nodule eraser of CT-SGAN (appendix B), which replaces a nodule by healthy lung."""

@@ -20,7 +20,7 @@ class EraserConfig(VoiSettings):
 
     Attributes:
         changed: diameter of the ball that may change, as a share of the VOI's width. The paper pastes whole VOIs. The
-            change fades out over the outer `FADED` of the ball's radius.
+            change fades out over the outer quarter of the ball's radius.
         told_masks: share of the training VOIs for which the eraser gets the nodule's mask, so that it can use a mask
             but also works without one. 0 in the paper.
         healthy: largest number of healthy VOIs. The paper has 600 scans without nodules.

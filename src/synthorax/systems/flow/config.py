@@ -64,8 +64,8 @@ class FlowConfig(PatchSettings):
             guidance.
         whole: share of patches in which all voxels are generated, so that the network also generates whole patches.
         nodule_weight: least share of a patch's loss on the nodule and its neighbouring voxels, if its outline is given.
-        time_mean, time_spread: mean and standard deviation of the logit of the times in training; time 0 is noise and
-            time 1 is CT.
+        time_mean: mean of the logit of the times in training; time 0 is noise and time 1 is CT.
+        time_spread: standard deviation of the logit of the times in training.
         batch_size: patches in an update; patches without a nodule and each of three classes of diameter are equally
             frequent.
         steps: number of training steps.

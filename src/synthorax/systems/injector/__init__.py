@@ -1,1 +1,1 @@
-"""The nodule injector of papers/5 (appendix B), which adds a nodule at the erased centre of a volume of interest."""
+"""The nodule injector of CT-SGAN (appendix B), which adds a nodule at the erased centre of a volume of interest."""

@@ -1,4 +1,4 @@
-"""LuNG's base set, and the maps between occupancy and its network's grey values (papers/1, III-A)."""
+"""LuNG's base set, and the maps between occupancy and its network's grey values (LuNG's paper, III-A)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training in rounds, with accepted generated nodules fed back into the training set (papers/1, III-E)."""
+"""Training in rounds, with accepted generated nodules fed back into the training set (LuNG's paper, III-E)."""
 
 from __future__ import annotations
 

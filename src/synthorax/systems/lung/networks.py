@@ -1,4 +1,4 @@
-"""LuNG's networks (papers/1, III-B): an autoencoder that consists of a feature network and a generator network."""
+"""LuNG's networks (LuNG's paper, III-B): an autoencoder that consists of a feature network and a generator network."""
 
 from __future__ import annotations
 

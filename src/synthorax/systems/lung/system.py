@@ -1,4 +1,4 @@
-"""LuNG: new nodule shapes from few (Kommrusch and Pouchet; papers/1, section III)."""
+"""LuNG: new nodule shapes from few (Kommrusch and Pouchet; LuNG's paper, section III)."""
 
 from __future__ import annotations
 

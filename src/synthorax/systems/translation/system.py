@@ -1,4 +1,4 @@
-"""Pix2Pix and CycleGAN between label maps and CT: their training step (papers/4, sections 4.3.4 and 4.3.5)."""
+"""Pix2Pix and CycleGAN between label maps and CT: their training step (Hagvall Hörnstedt, sections 4.3.4 and 4.3.5)."""
 
 from __future__ import annotations
 

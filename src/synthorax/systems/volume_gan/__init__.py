@@ -1,1 +1,1 @@
-"""The vanilla 3D GAN that papers/5 compares CT-SGAN with (section 4.2); it generates a whole chest in one piece."""
+"""The vanilla 3D GAN that CT-SGAN compares CT-SGAN with (section 4.2); it generates a whole chest in one piece."""

@@ -20,7 +20,7 @@ class _NetworkConfig(BaseModel):
 
 
 class DetectorConfig(_NetworkConfig):
-    """The small nodule detector of papers/3.
+    """The small nodule detector of Cui's thesis.
 
     Attributes:
         width: channels of its first convolution; 64 gives the larger detector that section 6 of the paper suggests.
@@ -36,7 +36,7 @@ class DetectorConfig(_NetworkConfig):
 
 
 class ResNetConfig(_NetworkConfig):
-    """A 3D ResNet or ResNeXt of Hara et al. (CVPR 2018), as in papers/2.
+    """A 3D ResNet or ResNeXt of Hara et al. (CVPR 2018), as in Yang et al.
 
     Attributes:
         architecture: family and depth.
@@ -44,7 +44,7 @@ class ResNetConfig(_NetworkConfig):
             a 1 x 1 x 1 convolution. If not given, A up to 34 layers and B above, as in the published weights.
         width: channels of the first stage; 64 as published, or fewer for a small machine.
         stem: `video` halves y and x and then all axes, so that a patch needs at least (16, 32, 32) voxels; `cube`
-            halves nothing, for patches from 8^3 on. papers/2 has 32 x 64 x 64 voxels and does not describe its stem.
+            halves nothing, for patches from 8^3 on. Yang et al. have 32 x 64 x 64 voxels and do not describe its stem.
     """
 
     kind: Literal["resnet"] = "resnet"
@@ -66,7 +66,7 @@ class ResNetConfig(_NetworkConfig):
 
 
 class SqueezeNetConfig(_NetworkConfig):
-    """SqueezeNet v1.1 in 3D, with which papers/5 detects nodules; all its layers have fixed widths."""
+    """SqueezeNet v1.1 in 3D, with which CT-SGAN detects nodules; all its layers have fixed widths."""
 
     kind: Literal["squeezenet"] = "squeezenet"
 
@@ -109,7 +109,7 @@ class SliceNetConfig(_NetworkConfig):
 
 
 class UNetConfig(_NetworkConfig):
-    """NiftyNet's 3D U-Net, the segmenter of papers/4.
+    """NiftyNet's 3D U-Net, the segmenter of Hagvall Hörnstedt.
 
     Attributes:
         width: channels of the first convolution; 32 as published.

@@ -1,4 +1,4 @@
-"""The lung nodule detector of papers/3 (section 3.2)."""
+"""The lung nodule detector of Cui's thesis (section 3.2)."""
 
 from __future__ import annotations
 

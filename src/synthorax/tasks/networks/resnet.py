@@ -1,4 +1,4 @@
-"""3D ResNets and ResNeXt of Hara et al. (CVPR 2018), the malignancy classifiers of papers/2 (section 2.3).
+"""3D ResNets and ResNeXt of Hara et al. (CVPR 2018), the malignancy classifiers of Yang et al. (section 2.3).
 
 Modules have the names of the published program, so that its weights load by name (`kinetics`).
 """

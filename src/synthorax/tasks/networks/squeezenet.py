@@ -1,4 +1,4 @@
-"""3D-SqueezeNet (Iandola et al. 2016, in 3D by Köpüklü et al. 2019), the detector of papers/5 (section 4.2)."""
+"""3D-SqueezeNet (Iandola et al. 2016, in 3D by Köpüklü et al. 2019), the detector of CT-SGAN (section 4.2)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SqueezeNet3d(PatchClassifier):
 
     def maps(self, patches: Float[Tensor, "b 1 z y x"]) -> Float[Tensor, "b 512 k j i"]:
         """Return the last block's channels, on a grid of a sixteenth along z and a thirty-second along y and x."""
-        return self.layers((patches + 1) / 2)  # papers/5 has volumes from 0 to 1
+        return self.layers((patches + 1) / 2)  # CT-SGAN has volumes from 0 to 1
 
     def classify(self, maps: Float[Tensor, "b 512 k j i"]) -> Float[Tensor, "b n"]:
         """Return the means of the head's maps."""

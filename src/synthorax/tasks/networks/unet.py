@@ -1,4 +1,4 @@
-"""The 3D U-Net of papers/4 (section 3.3), and MONAI's U-Net as an alternative."""
+"""The 3D U-Net of Hagvall Hörnstedt (section 3.3), and MONAI's U-Net as an alternative."""
 
 from __future__ import annotations
 
