@@ -234,7 +234,7 @@ def detection(
         ac-wgan; the word none: no model, only rendered nodules, which are always an arm.
     preset
         Preset of the detector. compact: cubes of 24 mm, a minute for a training. paper: 48 mm, needs a GPU. smoke:
-        seconds.
+        seconds. If a model makes patches, the patches have its size, voxel spacing and HU window.
     amounts
         Synthetic nodules for each real one; each amount is an arm.
     negatives
