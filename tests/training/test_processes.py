@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from synthorax.errors import InputError, SynthoraxError
 from synthorax.training import processes
+from synthorax.training.processes import Alarm
 from tests.helpers.runs import log, told
 
 RUN = """
@@ -200,3 +202,20 @@ def test_torchrun_may_start_the_processes(train, tmp_path, shapes):
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout == told(tmp_path / "run", 4)
+
+
+def test_no_thread_watches_for_errors_once_the_training_is_over(monkeypatch):
+    """Python aborts if it ends while a thread comes back from PyTorch's C++ code."""
+    asked = threading.Event()
+
+    class Store:
+        def check(self, keys):
+            asked.set()
+            time.sleep(0.3)
+            return False
+
+    monkeypatch.setattr("synthorax.training.processes._get_default_store", Store)
+    alarm = Alarm(first=True, world=2)
+    assert asked.wait(60)
+    alarm.off()
+    assert "alarm" not in [thread.name for thread in threading.enumerate()]

@@ -122,7 +122,8 @@ class Alarm:
         self._first, self._world = first, world
         self._store = _get_default_store()  # a key-value store that lives in the first process
         self._off = Event()
-        Thread(target=self._listen, name="alarm", daemon=True).start()
+        self._thread = Thread(target=self._listen, name="alarm", daemon=True)
+        self._thread.start()
 
     def ring(self, error: BaseException) -> ErrorReport | None:
         """Report an error; in all processes but the first this ends the process.
@@ -141,8 +142,12 @@ class Alarm:
         return None if stored == own else ErrorReport(**json.loads(stored))
 
     def off(self) -> None:
-        """Stop watching for reports."""
+        """Stop watching for reports, and wait until the thread has ended.
+
+        Python aborts if it ends while a thread comes back from PyTorch's C++ code.
+        """
         self._off.set()
+        self._thread.join(PROCESS_PATIENCE_S)
 
     def _listen(self) -> None:
         while not self._off.wait(LISTEN_S):
