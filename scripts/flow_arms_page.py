@@ -10,6 +10,7 @@ import results_detection as detection
 import results_malignancy as malignancy
 from flow_arms import FEW_FLOW, WITH, few_patients
 from pages import picture, spread
+from synthorax.studies.answers import SURE
 from synthorax.studies.arms import REFERENCE
 from synthorax.studies.detection import DetectionOutcome
 from synthorax.studies.detection_page import differences
@@ -19,6 +20,7 @@ from synthorax.studies.results import Arm, Interval, Test
 
 BASES = {"detection": REFERENCE, "malignancy": RAW}
 """For each study, the arm without synthetic nodules that others are compared with."""
+NETWORKS = {"detection": "a detector", "malignancy": "a classifier of malignancy"}
 
 
 def arms_lines(found: Mapping[str, Any], out: Path) -> Iterator[str]:
@@ -60,6 +62,26 @@ def helped_lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
                 if is_its_own and test.get("metric", "auc") == "auc":
                     change = spread(test["difference"], test["low"], test["high"], "+.3f")
                     yield [f"{study}, {WITH[name]}: {test['a']}, less {test['b']}", change]
+
+
+def helped_sentence(found: Mapping[str, Any]) -> str:
+    """Return whether the flow's nodules, beside real ones, changed any network's AUC, as a sentence."""
+    said, significant = [], []
+    for study, by_patients in found.items():
+        tests = [
+            test
+            for one in by_patients.values()
+            for test in one["outcome"]["tests"]
+            if test["a"].startswith(f"{BASES[study]} + {one['maker']}") and test["b"] == BASES[study]
+            if test.get("metric", "auc") == "auc"
+        ]
+        apart = [test["difference"] for test in tests]
+        said.append(f"{NETWORKS[study]} by {min(apart):+.3f} to {max(apart):+.3f}")
+        significant += [test["a"] for test in tests if test["p_holm"] is not None and test["p_holm"] < SURE]
+    sure = (
+        f"significantly so for {', '.join(significant)}" if significant else "none of it significant after correction"
+    )
+    return f"Added to real nodules, they change the AUC of {' and of '.join(said)}, {sure}."
 
 
 def detection_outcome(found: Mapping[str, Any]) -> DetectionOutcome:

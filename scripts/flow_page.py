@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from beside_rendering import LINES, PERFECT_AUC, better_than_rendering, verdicts
-from flow_arms_page import arms_lines
+from flow_arms_page import arms_lines, helped_sentence
 from flow_goals import ARMS, FLOW, NOT_YET, TIMES, Figures, goal_lines
 from in_painting_made import RENDER
 from in_painting_page import (
@@ -126,12 +126,14 @@ def _done(figures: Figures) -> str:
 
 
 def result_lines(figures: Figures, painted: Figures) -> Iterator[str]:
-    """Return the results in two sentences."""
+    """Return the results in two sentences, and one on the studies if they were run."""
     judged = painted["told"]["whole"]
     own, rendered = (judged["methods"][name]["auc"][0] for name in (FLOW, RENDER))
     void = ", which is not valid, because its controls fail" if judged["controls"]["void"] else ""
     yield f"A network that was trained on real and synthetic nodules of other patients distinguishes a nodule by flow matching from a real one in {own:.0%} of pairs{void}; {PERFECT_AUC:.0%} is perfect, and for rendered nodules it is {rendered:.0%}."
     yield f"Nodules by flow matching are {better_than_rendering(verdicts(painted, FLOW))}."
+    if figures[ARMS] is not None:
+        yield helped_sentence(figures[ARMS])
 
 
 def beside_lines(figures: Figures, painted: Figures) -> Iterator[str]:
