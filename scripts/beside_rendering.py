@@ -11,7 +11,14 @@ from in_painting_made import RENDER
 from synthorax.studies.in_painting import INNER_SEAM_WITHIN, LEAST_SEED_DIVERSITY, TEXTURE_WITHIN
 
 PERFECT_AUC = 0.5
-BETTER, BOTH_GOOD, NOT_BETTER, UNKNOWN = "better", "both", "not", "unknown"
+BETTER, NOT_BETTER, BOTH_GOOD, UNKNOWN = "better", "not", "both", "unknown"
+KINDS = {
+    BETTER: "better than rendered ones in",
+    NOT_BETTER: "no better in",
+    BOTH_GOOD: "both reach the goal in",
+    UNKNOWN: "no verdict, since its controls failed, on",
+}
+"""Kinds of verdicts, and how a sentence begins with each."""
 
 
 @dataclass(frozen=True)
@@ -152,14 +159,8 @@ def verdicts(figures: Mapping[str, Any], name: str) -> list[Verdict]:
 
 def better_than_rendering(found: Sequence[Verdict]) -> str:
     """Return a sentence, without a full stop, on the figures in which a method is better than rendering or not."""
-    said = []
-    for kind, text in (
-        (BETTER, "better than rendered ones in"),
-        (NOT_BETTER, "not in"),
-        (BOTH_GOOD, "both reach the goal in"),
-        (UNKNOWN, "no verdict counts on"),
-    ):
-        own = [one.text for one in found if one.kind == kind]
-        if own or kind in (BETTER, NOT_BETTER):
-            said.append(f"{text}: {', '.join(own) or 'nothing'}")
+    of_kind = {kind: ", ".join(one.text for one in found if one.kind == kind) for kind in KINDS}
+    better = of_kind[BETTER]
+    said = [f"better than rendered ones in {better}" if better else "better than rendered ones in no figure"]
+    said += [f"{KINDS[kind]} {texts}" for kind, texts in of_kind.items() if texts and kind != BETTER]
     return "; ".join(said)
