@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from textwrap import fill
 from typing import Any, Literal
 
 import numpy as np
@@ -44,6 +45,8 @@ INK, PAPER = "#1d2733", "#ffffff"
 DPI = 110
 CAPTION_LINE_INCHES = 0.13
 """Height of a line of a caption above a CT slice."""
+CAPTION_CHARACTERS = 38
+"""Characters of a caption that fit into the width of a CT slice."""
 SCALE_BAR_MM = 10.0
 """Length of the bar in a CT slice."""
 DISPLAY_LEVEL = 0.4
@@ -137,7 +140,7 @@ class Slice:
     Attributes:
         hu: HU [y, x].
         mask: bool [y, x]; its outline is drawn.
-        caption: one line or several above the picture; about 38 characters fit into its width.
+        caption: one line or several above the picture, of at most `CAPTION_CHARACTERS`.
         center: pixel (y, x) in the middle of the picture.
         colour: colour of the outline.
         half: pixels shown on each side of `center`; the `half` of `ct_slices` if None.
@@ -170,9 +173,10 @@ def ct_slices(
         half: pixels shown on each side of a slice's centre, unless the slice has a `half` of its own.
         columns: pictures in a row.
         window_hu: HU (low, high) drawn black and white.
-        below: lines below all pictures.
+        below: lines below all pictures; those that are wider than the pictures are broken.
     """
     columns = min(columns, len(slices))
+    below = "\n".join(fill(line, CAPTION_CHARACTERS * columns) for line in below.splitlines())
     rows = -(-len(slices) // columns)
     more = CAPTION_LINE_INCHES * max(shown.caption.count("\n") for shown in slices)
     foot = CAPTION_LINE_INCHES * (below.count("\n") + 1.5) if below else 0.0

@@ -69,6 +69,19 @@ def test_a_slice_has_a_bar_of_10_mm_and_the_outlines_of_both_kinds():
     assert len([each for each in axes.collections if len(each.get_paths())]) == 2
 
 
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_lines_below_the_pictures_are_as_wide_as_these_at_most(columns):
+    shown = [figures.Slice(np.zeros((40, 40)), np.zeros((40, 40), bool), "", (20, 20))] * columns
+    made = figures.ct_slices(shown, half=18, columns=columns, below="Line: mask.\n" + "of the outline or sample " * 9)
+    made.draw_without_rendering()
+    (text,) = made.texts
+    assert text.get_text().startswith("Line: mask.\n")
+    ends = text.get_window_extent().intervalx
+    assert ends[0] >= 0
+    assert ends[1] <= made.bbox.width
+    assert text.get_window_extent().y1 < min(axes.get_window_extent().y0 for axes in made.axes)
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that are drawn from here on."""
