@@ -45,7 +45,7 @@ INK, PAPER = "#1d2733", "#ffffff"
 DPI = 110
 CAPTION_LINE_INCHES = 0.13
 """Height of a line of a caption above a CT slice."""
-CAPTION_CHARACTERS = 38
+CAPTION_CHARACTERS = 36
 """Characters of a caption that fit into the width of a CT slice."""
 SCALE_BAR_MM = 10.0
 """Length of the bar in a CT slice."""

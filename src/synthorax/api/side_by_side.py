@@ -42,8 +42,6 @@ PICTURED_MM = 25.0
 """Distance in mm around a nodule that the picture shows; twice the diameter if that is more."""
 BEFORE = "before"
 """Caption of the scan without new nodules, which no method may have as its name."""
-CAPTION_CHARACTERS = 36
-"""Characters of a line of a caption, which fit into the width of a slice."""
 
 
 def inject_each(
@@ -256,6 +254,7 @@ def _caption(kind: EditKind, nodule: Nodule, name: str) -> str:
     from textwrap import wrap
 
     from synthorax.editing.erase import is_gone
+    from synthorax.figures import CAPTION_CHARACTERS
 
     method, diameter_mm = name or nodule.extra.get("method", ""), nodule.attributes.diameter_mm or 0.0
     if kind == "erase":
