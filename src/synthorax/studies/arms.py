@@ -37,7 +37,8 @@ from synthorax.tasks.networks.config import DetectorConfig
 AMOUNTS = (0.25, 1.0, 4.0)
 """Numbers of synthetic nodules for each real one."""
 WIDER = 2
-"""Factor by which the larger detector has more channels than the detector (Hagvall Hörnstedt, section 6)."""
+"""Factor by which the larger detector has more channels than the detector; Cui's thesis proposes a larger one
+(section 6)."""
 PLAIN, REFERENCE, LARGER = "real alone", "flips", "larger detector, flips"
 LEAST_SELECTED = 0.8
 """Least share of the requested samples that must pass a selection. With fewer, an arm would have fewer synthetic
