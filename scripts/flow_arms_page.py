@@ -56,25 +56,16 @@ def detection_lines(outcome: DetectionOutcome, out: Path, name: str) -> Iterator
 def helped_lines(found: Mapping[str, Any]) -> Iterator[list[str]]:
     """Return a row for each arm with the flow's nodules: its name, and the difference of its AUC from that without them."""
     for study, by_patients in found.items():
-        for name, one in by_patients.items():
-            for test in one["outcome"]["tests"]:
-                is_its_own = one["maker"] in test["a"] and test["b"] == BASES[study]
-                if is_its_own and test.get("metric", "auc") == "auc":
-                    change = spread(test["difference"], test["low"], test["high"], "+.3f")
-                    yield [f"{study}, {WITH[name]}: {test['a']}, less {test['b']}", change]
+        for name, test in _own_tests(study, by_patients):
+            change = spread(test["difference"], test["low"], test["high"], "+.3f")
+            yield [f"{study}, {WITH[name]}: {test['a']}, less {test['b']}", change]
 
 
 def helped_sentence(found: Mapping[str, Any]) -> str:
     """Return whether the flow's nodules, beside real ones, changed any network's AUC, as a sentence."""
     said, significant = [], []
     for study, by_patients in found.items():
-        tests = [
-            test
-            for one in by_patients.values()
-            for test in one["outcome"]["tests"]
-            if test["a"].startswith(f"{BASES[study]} + {one['maker']}") and test["b"] == BASES[study]
-            if test.get("metric", "auc") == "auc"
-        ]
+        tests = [t for _, t in _own_tests(study, by_patients) if t["a"].startswith(f"{BASES[study]} + ")]
         apart = [test["difference"] for test in tests]
         said.append(f"{NETWORKS[study]} by {min(apart):+.3f} to {max(apart):+.3f}")
         significant += [test["a"] for test in tests if test["p_holm"] is not None and test["p_holm"] < SURE]
@@ -82,6 +73,14 @@ def helped_sentence(found: Mapping[str, Any]) -> str:
         f"significantly so for {', '.join(significant)}" if significant else "none of it significant after correction"
     )
     return f"Added to real nodules, they change the AUC of {' and of '.join(said)}, {sure}."
+
+
+def _own_tests(study: str, by_patients: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Return the patients and the comparison of each arm with the flow's nodules and the AUC of that without any."""
+    for name, one in by_patients.items():
+        for test in one["outcome"]["tests"]:
+            if one["maker"] in test["a"] and test["b"] == BASES[study] and test.get("metric", "auc") == "auc":
+                yield name, test
 
 
 def detection_outcome(found: Mapping[str, Any]) -> DetectionOutcome:

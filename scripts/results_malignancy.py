@@ -39,6 +39,7 @@ from synthorax import api, hub
 from synthorax.datasets.store import Store
 from synthorax.io.atomic import atomic_file
 from synthorax.makers import Method
+from synthorax.studies.answers import SURE
 from synthorax.studies.malignancy import PAPER_COUNTS, PAPER_RESULTS, MalignancyOutcome, MalignancyTest
 from synthorax.studies.malignancy_page import malignancy_differences, study_malignancy
 from synthorax.studies.malignancy_recipes import PAPER_RATIO, RATIOS, RAW, ArmKind, in_contexts
@@ -59,7 +60,6 @@ DEEP: dict[str, Any] = {
 DEEP_TRAININGS = 3
 DEEP_ARMS: tuple[ArmKind, ...] = ("raw", "flips", "malignant")
 NOT_RUN = ("ResNet-101", "ResNet-152", "ResNeXt-101")
-SURE = 0.05
 
 
 def cell(value: Interval | None) -> str:

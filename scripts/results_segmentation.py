@@ -73,6 +73,7 @@ SATURATED = 0.99
 TIMED_VOXELS = (128, 128, 128)
 TIMED = """
 import sys, time, numpy as np
+from measuring import peak_gb
 from synthorax import hub
 from synthorax.editing.painting import painted_slabs
 from synthorax.volume import Volume
@@ -81,8 +82,7 @@ labels = np.random.default_rng(0).integers(1, 5, tuple(map(int, sys.argv[2:]))).
 began, cpu = time.perf_counter(), time.process_time()
 slices = sum(len(slab) for _, slab in painted_slabs(Volume(labels, painter.spacing_mm), painter, 0))
 took = time.perf_counter() - began, time.process_time() - cpu
-peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))  # ru_maxrss has the parent's too
-print(*took, int(peak.split()[1]) / 1e6)
+print(*took, peak_gb())
 """
 
 
@@ -182,9 +182,11 @@ def read_back(run: Path, cases: Sequence[PaintedCase], *, made: bool, noise_hu: 
 def time_lines(runs: Mapping[str, Path]) -> Iterator[str]:
     """Give time and memory of painting, each in a separate process, and the logged time of a training step."""
     rows = []
+    here = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
     for name, run in runs.items():
+        command = [sys.executable, "-c", TIMED, str(run), *map(str, TIMED_VOXELS)]
         measured = subprocess.run(
-            [sys.executable, "-c", TIMED, str(run), *map(str, TIMED_VOXELS)], check=True, capture_output=True, text=True
+            command, check=True, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": here}
         )
         seconds, cpu, memory = map(float, measured.stdout.split())
         steps = [float(row["steps_per_second"]) for row in read_log(run) if row.get("steps_per_second")]

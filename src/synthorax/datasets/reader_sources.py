@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthorax.annotations.clustering import cluster
 from synthorax.annotations.consensus import as_read, label_nodules, slice_grid
@@ -187,10 +188,8 @@ def _check_same_scan(xml: Path, annotated: LidcXml, scan: Scan, ct: Volume) -> l
     uids = {uid for uid, _ in slices if uid}
     same_slices = scan.dicom is not None and bool(uids) and uids <= set(scan.dicom.sop_uids)
     same_study = scan.dicom is not None and bool(annotated.study_uid) and scan.dicom.study_uid == annotated.study_uid
-    levels = np.array([(z - ct.origin_mm[2]) / ct.spacing_mm[0] for _, z in slices])
-    fits = bool(len(levels)) and bool(
-        ((levels > -0.5) & (levels < ct.shape[0] - 0.5) & (np.abs(levels - np.rint(levels)) <= SAME_SLICE)).all()
-    )
+    levels = _levels([z for _, z in slices], ct)
+    fits = bool(len(levels)) and bool((_within(levels, ct) & (_between(levels) <= SAME_SLICE)).all())
     if same_slices or (same_study and fits and not uids):
         why = "its slices" if same_slices else "its study and the places of its slices"
         return [f"the XML names another series, {annotated.series_uid}, but {why} agree, so it was used"]
@@ -215,22 +214,37 @@ def _check_same_slices(xml: Path, marked_mm: Sequence[float], ct: Volume) -> lis
     """
     if not marked_mm:
         return []
-    levels = (np.array(marked_mm) - ct.origin_mm[2]) / ct.spacing_mm[0]
-    away = np.abs(levels - np.rint(levels))
+    levels = _levels(marked_mm, ct)
+    away = _between(levels)
     if (away > SAME_SLICE).any():
         between = f"marks at z = {marked_mm[int(away.argmax())]:g} mm, between slices of the scan beside it"
         raise InputError(xml, between, "annotations of this very scan, which is not resampled along z")
-    inside = int(((levels > -0.5) & (levels < ct.shape[0] - 0.5)).sum())
+    inside = int(_within(levels, ct).sum())
     return [
         f"{xml.name} is taken for the annotations of this scan: an image names no series, and {inside} of the "
         f"{quantity(len(levels), 'slice')} with marks are slices of the scan"
     ]
 
 
+def _levels(z_mm: Sequence[float], ct: Volume) -> NDArray[np.float64]:
+    """Return the indices of patient z in a scan in the orientation of `as_read`, fractions between slices, [n]."""
+    return (np.array(z_mm, float) - ct.origin_mm[2]) / ct.spacing_mm[0]
+
+
+def _within(levels: NDArray[np.float64], ct: Volume) -> NDArray[np.bool_]:
+    """Return whether each index lies in the scan's slices, bool [n]."""
+    return (levels > -0.5) & (levels < ct.shape[0] - 0.5)
+
+
+def _between(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far each index is from that of the nearest slice, as a share of the slices' distance, [n]."""
+    return np.abs(levels - np.rint(levels))
+
+
 def _point(mark: Mark, ct: Volume) -> MarkedPoint | None:
     """Return a reader's point in world coordinates; None if it lies outside a partial scan."""
     column, row = mark.pixel
-    z = (mark.z_mm - ct.origin_mm[2]) / ct.spacing_mm[0]
+    (z,) = _levels([mark.z_mm], ct)
     if not -0.5 <= z <= ct.shape[0] - 0.5:
         return None
     x_mm, y_mm, z_mm = ct.to_world([round(z), row, column]).tolist()

@@ -20,7 +20,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
     Args:
         path: HTML file to write.
         template: file name in `report/templates`. `{{ figure | picture("what it shows") }}` in it embeds a figure,
-            `{{ p | chance }}` is a p value.
+            `{{ p | chance }}` is a p value, `{{ test | ends }}` the interval of a comparison's difference.
         content: values by their names in the template.
 
     Raises:
@@ -33,7 +33,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"picture": _picture, "chance": _chance}
+    environment.filters |= {"picture": _picture, "chance": _chance, "ends": _ends}
     page = environment.get_template(template).render(**content)
     with atomic_file(path) as file:
         file.write_text(page, encoding="utf-8")
@@ -44,6 +44,11 @@ def _chance(p: float | None) -> str:
     if p is None:
         return ""
     return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+
+
+def _ends(test: Any) -> str:
+    """Return the ends of the interval of a difference of two shares, or that it is wider than shares are."""
+    return f"{test.low:+.3f} to {test.high:+.3f}" if test.low >= -1 and test.high <= 1 else "too wide to tell"
 
 
 def _picture(figure: Figure, text: str) -> Markup:

@@ -114,6 +114,22 @@ def which_score_better(tests: Sequence[Compared], arms: Sequence[Arm]) -> str:
     return f"{'; '.join(parts)}, p < {SURE:g} after correction for all comparisons. {_sizes(sure)}"
 
 
+def about_p(trainings: int, corrected_for: str) -> str:
+    """Return what a page says below its comparisons of arms about their intervals and p values.
+
+    Args:
+        trainings: trainings of each arm.
+        corrected_for: what the p values are corrected for, such as "the number of pairs".
+    """
+    over = (
+        "Intervals and p are by Student's t over patients and trainings"
+        if trainings > 1
+        else ("Intervals resample test patients")
+    )
+    least = f"left out with fewer than {LEAST_TRAININGS} trainings of each arm"
+    return f"{over}. p is corrected for {corrected_for} by Holm's method, and {least}."
+
+
 def _sizes(sure: Sequence[Compared]) -> str:
     """Return the differences in AUC with their intervals, as a sentence."""
     said = ", ".join(f"“{t.a}” {t.difference:+.3f} ({t.low:+.3f} to {t.high:+.3f})" for t in sure)

@@ -1,4 +1,4 @@
-"""Do synthetic nodules help a detector? The thesis' study (Cui's thesis, sections 4.2 to 5.2), with further arms."""
+"""Do synthetic nodules help a detector? The study of Cui's thesis (sections 4.2 to 5.2), with further arms."""
 
 from __future__ import annotations
 

@@ -12,19 +12,11 @@ from synthorax.datasets.store import Store
 from synthorax.figures import forest
 from synthorax.makers import Maker
 from synthorax.report import write_page
-from synthorax.studies.answers import whether_it_helps
+from synthorax.studies.answers import about_p, whether_it_helps
 from synthorax.studies.arms import AMOUNTS, REFERENCE, beside
 from synthorax.studies.detection import SENSITIVITY_OF, TESTED, DetectionOutcome, detection_study
 from synthorax.studies.patch_makers import check_maker_fits
-from synthorax.studies.results import (
-    LEAST_TRAININGS,
-    RESULTS,
-    TRAININGS,
-    check_study_folder,
-    data_facts,
-    machine,
-    write_results,
-)
+from synthorax.studies.results import RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -100,7 +92,7 @@ def study_detection(
         picture_of_tests=differences(outcome),
         patients={name: len(ids) for name, ids in store.splits.items()},
         trainings=trainings,
-        least_trainings=LEAST_TRAININGS,
+        about_p=about_p(trainings, "the number of pairs"),
         size=" x ".join(map(str, config.size)),
         machine=machine(),
     )

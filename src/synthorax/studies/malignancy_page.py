@@ -15,18 +15,10 @@ from synthorax.figures import forest
 from synthorax.makers import Method
 from synthorax.nodule import MalignancyRule
 from synthorax.report import write_page
-from synthorax.studies.answers import whether_it_helps
+from synthorax.studies.answers import about_p, whether_it_helps
 from synthorax.studies.malignancy import PAPER_COUNTS, MalignancyOutcome, malignancy_study
 from synthorax.studies.malignancy_recipes import FLIPS, RATIOS, RAW, ArmKind
-from synthorax.studies.results import (
-    LEAST_TRAININGS,
-    RESULTS,
-    TRAININGS,
-    check_study_folder,
-    data_facts,
-    machine,
-    write_results,
-)
+from synthorax.studies.results import RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 
@@ -102,7 +94,7 @@ def study_malignancy(
         network=getattr(config.network, "architecture", config.network.kind),
         rule=rule,
         trainings=trainings,
-        least_trainings=LEAST_TRAININGS,
+        about_p=about_p(trainings, "the number of pairs"),
         size=" x ".join(map(str, config.size)),
         spacing=" x ".join(f"{mm:g}" for mm in config.spacing_mm),
         machine=machine(),

@@ -98,13 +98,12 @@ class MadeNodules:
 
     def __call__(self, name: str, method: Method, kind: ContextKind, ratio: float) -> MadeInContexts:
         """Make `ratio` nodules for each real malignant one."""
-        n = max(round(ratio * self.n_real), 1)
         made = made_in_contexts(
             method,
             name,
             self.contexts,
             kind,
-            n,
+            self._count(ratio),
             derive(0, "contexts"),
             folder=self.study.out.parent / MADE,
             like=self.study.key(self.splits),
@@ -115,10 +114,14 @@ class MadeNodules:
 
     def first(self, arm: str, patches: NDArray[np.int16], ratio: float) -> NDArray[np.int16]:
         """Return the first `ratio` patches for each real malignant one, with a note if there are fewer."""
-        n = max(round(ratio * self.n_real), 1)
+        n = self._count(ratio)
         if len(patches) < n:
             self.notes.append(f"{arm}: {quantity(len(patches), 'synthetic nodule')} instead of {n}.")
         return patches[:n]
+
+    def _count(self, ratio: float) -> int:
+        """Return the number of synthetic nodules for a ratio."""
+        return max(round(ratio * self.n_real), 1)
 
 
 def recipes_without_made(config: TaskConfig, arms: Sequence[ArmKind]) -> list[MalignancyRecipe]:

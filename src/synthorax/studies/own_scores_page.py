@@ -11,9 +11,9 @@ from synthorax.io.atomic import atomic_folder, check_folder_is_free
 from synthorax.io.mappings import read_mapping
 from synthorax.provenance import sha256
 from synthorax.report import write_page
-from synthorax.studies.answers import which_score_better
+from synthorax.studies.answers import about_p, which_score_better
 from synthorax.studies.own_scores import compare_own_scores, read_own_scores
-from synthorax.studies.results import LEAST_TRAININGS, RESULTS, check_same_request, machine, write_results
+from synthorax.studies.results import RESULTS, check_same_request, machine, write_results
 
 
 def study_scores(files: Sequence[Path], out: Path, *, reference: str | None = None, overwrite: bool = False) -> Path:
@@ -57,7 +57,7 @@ def study_scores(files: Sequence[Path], out: Path, *, reference: str | None = No
             tests=tests,
             counts=counts,
             trainings=len(arms[0].seeds),
-            least_trainings=LEAST_TRAININGS,
+            about_p=about_p(len(arms[0].seeds), "the number of arms"),
             picture=forest({t.a: (t.difference, t.low, t.high) for t in tests}, f"AUC less that of “{arms[0].name}”"),
             machine=machine(),
         )

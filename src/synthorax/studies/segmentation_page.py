@@ -14,15 +14,8 @@ from synthorax.datasets.store import Store
 from synthorax.figures import INK, REAL, SYNTHETIC, forest, lines
 from synthorax.makers import Maker
 from synthorax.report import write_page
-from synthorax.studies.results import (
-    LEAST_TRAININGS,
-    RESULTS,
-    TRAININGS,
-    check_study_folder,
-    data_facts,
-    machine,
-    write_results,
-)
+from synthorax.studies.answers import about_p
+from synthorax.studies.results import RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.segmentation import SegmentationOutcome, segmentation_study
 from synthorax.studies.segmentation_arms import FEW, FOLD, FULL, SegmenterArmKind, beside_few
 from synthorax.studies.segmentation_config import SegmenterConfig
@@ -92,7 +85,7 @@ def study_segmentation(
         headline=config.headline,
         last=config.checkpoints[-1],
         trainings=trainings,
-        least_trainings=LEAST_TRAININGS,
+        about_p=about_p(trainings, "the number of pairs"),
         size=" x ".join(map(str, config.size)),
         volume=" x ".join(map(str, config.volume)),
         machine=machine(),

@@ -23,7 +23,7 @@ from synthorax.patch import PatchSpec
 from synthorax.provenance import fingerprint
 from synthorax.report import write_page
 from synthorax.seeding import derive
-from synthorax.studies.answers import SURE
+from synthorax.studies.answers import SURE, about_p
 from synthorax.studies.chest_edits import ChestEdits, kept_chests, on_grid
 from synthorax.studies.chest_fidelity import (
     BLURRED_CHESTS,
@@ -39,16 +39,7 @@ from synthorax.studies.chest_fidelity import (
 from synthorax.studies.chest_sets import ChestMaking, ChestSet, SplitChests
 from synthorax.studies.chest_training import ChestSplits
 from synthorax.studies.patch_makers import labelled
-from synthorax.studies.results import (
-    LEAST_TRAININGS,
-    MADE,
-    RESULTS,
-    TRAININGS,
-    check_study_folder,
-    data_facts,
-    machine,
-    write_results,
-)
+from synthorax.studies.results import MADE, RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
 from synthorax.studies.slice_reader import READER_STEPS, slice_reader
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.studies.volumes import (
@@ -324,7 +315,7 @@ def _write(
         network=config.network.kind,
         size=" x ".join(map(str, config.size)),
         trainings=trainings,
-        least_trainings=LEAST_TRAININGS,
+        about_p=about_p(trainings, "the number of comparisons"),
         models=models,
         machine=machine(),
     )
