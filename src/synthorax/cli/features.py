@@ -37,7 +37,7 @@ def features(
     - f3: mid-slice perimeter (mm)
     - f4: mid-slice circularity
     - f5: volume (mm³)
-    - f6: half the longest box edge / RMS distance to box centre
+    - f6: half the longest edge / RMS distance
     - f7: in-plane box ratio
     - f8: box ratio
     - f9: surface³ / (36π volume²)
