@@ -80,7 +80,7 @@ def result_lines(figures: Mapping[str, Any], painted: Mapping[str, Any]) -> Iter
     shares = ", ".join(f"{name} {three(found['called']['injected'], '.0%')}" for name, found in added.items())
     same = _names(name for name, found in added.items() if found["called more"]["equivalent"])
     margin = added[INJECTOR]["called more"]["margin"]
-    yield f"Added: detectors find {three(real, '.0%')} of the real nodules of held-out patients, and of synthetic ones of the same diameters and ratings {shares}; only for {same} is it shown that the share differs from that of the real ones by less than {margin:.0%}."
+    yield f"Added: detectors find {three(real, '.0%')} of the real nodules of held-out patients, and of synthetic ones of the same diameters and ratings {shares}; only for {same} is it shown that the share differs from that of the real ones by less than {100 * margin:g} percentage points."
     _, judged = next(iter(painted["told"].items()))
     apart = ", ".join(f"{name} {one['auc'][0]:.2f}" for name, one in judged["methods"].items() if name in added)
     yield f"A network that is trained for it can tell them from real nodules; its AUC, of which .5 would be perfect: {apart}."
@@ -97,8 +97,10 @@ def first_sentences(figures: Mapping[str, Any], painted: Mapping[str, Any]) -> I
     real = added[INJECTOR]["called"]["real nodules"][0]
     _, judged = next(iter(painted["told"].items()))
     apart = {name: one["auc"][0] for name, one in judged["methods"].items() if name in added}
-    nearest = min(apart, key=lambda name: apart[name])
-    yield f"Detectors find the nodules of all methods nearly as often as real ones ({min(shares):.0%} to {max(shares):.0%}, real {real:.0%}), but a network that is trained for it tells them from real ones; {nearest} is the hardest to tell (AUC {apart[nearest]:.2f}; .5 would be perfect)."
+    nearest, farthest = (which(apart, key=lambda name: apart[name]) for which in (min, max))
+    same = _names(name for name, found in added.items() if found["called more"]["equivalent"])
+    points = f"{100 * added[INJECTOR]['called more']['margin']:g} percentage points"
+    yield f"Detectors find {min(shares):.0%} to {max(shares):.0%} of added nodules and {real:.0%} of real ones; the difference is shown to be below {points} only for {same}. A network that is trained for it tells them from real ones, with an AUC of {apart[nearest]:.2f} ({nearest}) to {apart[farthest]:.2f} ({farthest}); .5 would be perfect."
     erased = {name: next(iter(by_text.values()))["called"] for name, by_text in figures["erased"].items()}
     left = ", ".join(f"{name} {called['the same places, erased'][0]:.0%}" for name, called in erased.items())
     healthy = next(iter(erased.values()))["healthy sites"][0]
@@ -107,7 +109,7 @@ def first_sentences(figures: Mapping[str, Any], painted: Mapping[str, Any]) -> I
 
 def _erased_share(name: str, text: str, found: Mapping[str, Any]) -> str:
     more = found["called more"]
-    shown = f"the same as at healthy sites within {more['margin']:.0%}"
+    shown = f"the same as at healthy sites within {100 * more['margin']:g} percentage points"
     return f"{name}, {text}, {three(found['called']['the same places, erased'], '.0%')}, {'' if more['equivalent'] else 'not shown to be '}{shown}"
 
 

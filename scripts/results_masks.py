@@ -129,7 +129,7 @@ def dice_lines(windows: Windows, moved: Windows, best: float, result: list[str])
         rows.append([name, *cells])
     yield from table(["", *(f"{name} ({int(inside.sum())})" for name, inside in strata.items())], rows)
     result.append(
-        f"The masks of ac-wgan's nodules come from a segmenter. On real nodules of test patients its Dice with readers' masks is {rows[0][1]}; that of a centred ball of the stated diameter is {rows[2][1]}."
+        f"The masks of ac-wgan's nodules come from a segmenter. On real nodules of test patients its Dice with readers' masks is {rows[0][1]}; that of a centred ball of {best:g} times the stated diameter is {rows[3][1]}."
     )
     yield ""
     own = mean_of(dice(windows.masks, windows.truth))

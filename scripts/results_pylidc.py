@@ -128,7 +128,7 @@ def lines(found: dict[str, Any], breaks: str, result: list[str]) -> Iterator[str
     centres = np.array(found["centre"])
     seconds = found["seconds"]
     result.append(
-        f"pylidc and synthorax mark the same number of voxels in {np.mean(found['mask']):.1%} of readings, and synthorax takes {seconds['theirs'] / seconds['ours']:.0f} times less CPU time for the whole data set."
+        f"pylidc and synthorax mark the same number of voxels in {np.mean(found['mask']):.1%} of the {len(found['mask'])} readings that were compared, and synthorax takes {seconds['theirs'] / seconds['ours']:.0f} times less CPU time for the whole data set."
     )
     result.append(
         f"pylidc's diameters are {more.mean():.2f} mm larger in the mean, one pixel, because it measures the outline, which lies just outside the nodule."
@@ -147,7 +147,7 @@ def lines(found: dict[str, Any], breaks: str, result: list[str]) -> Iterator[str
     yield f"- Masks of {len(found['mask'])} readings (the first of each scan and every tenth after it): {np.mean(found['mask']):.1%} have the same number of voxels."
     yield f"- Boxes: pylidc's are larger by {np.median(boxes[:, 1]):.0f} rows and {np.median(boxes[:, 2]):.0f} columns and {np.median(boxes[:, 0]):.0f} slices in the median."
     yield f"- Centres: {np.median(centres):.2f} mm apart in the median, {np.quantile(centres, 0.99):.1f} mm at the 99th percentile."
-    yield f"- Clusters differ in {len(found['other'])} scans: {', '.join(found['other'][:8]) or 'none'}."
+    yield f"- Clusters differ in {len(found['other'])} scans{', the first eight of them' * (len(found['other']) > 8)}: {', '.join(found['other'][:8]) or 'none'}."
     for n in range(1, 5):
         kind = "reader" if n == 1 else "readers"
         same = [a == b for size, a, b in found["consensus"] if size == n]

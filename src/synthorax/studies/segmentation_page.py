@@ -99,10 +99,11 @@ def replaced_sentence(outcome: SegmentationOutcome) -> str:
     rise = next(t for t in outcome.tests if (t.a, t.b, t.measure) == (FEW, FULL, COMPARED[0]))
     if rise.high >= 0:  # the curve, from which patients are read off, does not rise for sure
         gain = f"{-rise.difference:+.3f}, 95 % interval {-rise.high:+.3f} to {-rise.low:+.3f}"
+        better = "a lower" if rise.low > 0 else "no significantly higher"
         return (
             f"This study does not tell how many real patients synthetic volumes replace: {counts['N patients']} real "
-            f"patients give no significantly better mean Dice than {counts['n patients']} ({gain}); train longer, as "
-            "with --set steps=N, or on more patients."
+            f"patients give {better} mean Dice than {counts['n patients']} ({gain}); train longer, as with "
+            "--set steps=N, or on more patients."
         )
     beyond = " (the curve of real patients ends there)" if replaced.high >= replaced.most else ""
     return (
