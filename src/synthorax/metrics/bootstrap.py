@@ -307,7 +307,7 @@ def check_margin(margin: float) -> None:
         InputError: names the margin.
     """
     if not margin > 0:
-        raise InputError("margin", f"{margin}", "a number above 0: the largest difference that does not matter")
+        raise InputError("margin", f"{margin}", "a positive difference, the largest that does not matter")
 
 
 def _acceleration(statistic: Statistic, patients: ArrayLike) -> float:
