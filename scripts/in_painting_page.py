@@ -160,7 +160,9 @@ def told_apart_lines(figures: Mapping[str, Any]) -> Iterator[str]:
         rows += [["real against blurred", three(control["blurred"], ".3f"), ""]]
         yield from table([view, "AUC", "minus rendering's"], rows)
         yield ""
-        yield f"{figures['common sites']} real and as many synthetic patches: an AUC of {one['smallest']:.3f} would be detected with a power of {POWER:.0%}. The verdict {control['void'] or 'counts'}."
+        fault = control["void"]
+        valid = f"The verdict {fault}." if fault else "Both controls are as required, so these AUCs are valid."
+        yield f"{figures['common sites']} real and as many synthetic patches: an AUC of {one['smallest']:.3f} would be detected with a power of {POWER:.0%}. {valid}"
 
 
 def width_lines(figures: Mapping[str, Any]) -> Iterator[str]:

@@ -250,7 +250,7 @@ def page(real: Path, work: Path, run: Path | None, out: Path) -> Iterator[str]:
     yield "patients, which removes a shift of the operating point such as the thesis' tables 2 and 3 show. The same patients chose every arm's best weights, also those of arms"
     yield "that were trained on synthetic patches only. Figures at 1 nodule to 71 others follow from sensitivity and specificity if nodules are as rare as in the thesis' test set; with so few patches"
     yield "without a nodule they depend on a few false alarms. Figures in italics are those of the thesis' tables 2 to 5, of 48 mm cubes of 888 whole scans, which are not available here:"
-    yield "they give an orientation and cannot be compared directly."
+    yield "they give an orientation and cannot be compared directly. The thesis is Cui, *Generative Adversarial Data Augmentation for Lung Nodule Detection*. “Larger detector” is twice as wide, “HU of the middle alone” the mean HU of the middle third without a network; “selected” samples are those that ac-wgan's critic takes for real, its “own judgement” is that critic's score."
     yield ""
     yield from arm_lines(outcome.arms, SHOWN, thesis=True)
     yield ""

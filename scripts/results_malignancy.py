@@ -112,7 +112,7 @@ def study_text(outcome: MalignancyOutcome) -> Iterator[str]:
     yield ""
     yield "Means over the trainings; 95 % intervals resample test patients and trainings, p is Student's t over both. One model of each method made all its nodules, so the intervals do not include how much another training of it would differ. DeLong's"
     yield "test compares the trainings' mean scores and treats nodules of one patient as independent. A nodule is called malignant at a probability of .5 or more. `within strata` compares nodules below 8 mm, of 8 to 12 mm and above only with each"
-    yield "other, `pairs of like size` those whose diameters differ by at most 15 %, so that the diameter gives little information. Figures in italics are the paper's, of other patients; they cannot be compared directly."
+    yield "other, `pairs of like size` those whose diameters differ by at most 15 %, so that the diameter gives little information. Figures in italics are those of the paper (Yang et al., *Class-Aware Adversarial Lung Nodule Synthesis in CT Images*), of other patients; they cannot be compared directly."
 
 
 def smallest_line(outcome: MalignancyOutcome) -> str:

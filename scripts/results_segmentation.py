@@ -373,7 +373,7 @@ def study_lines(outcome: SegmentationOutcome, out: Path, headline: int, last: in
     yield f"The thesis' U-Net at a quarter of its widths, on flipped and rotated windows of 32 mm. n = {counts['n patients']} real patients ({counts['n volumes']} cubes), on whom no painter was trained;"
     yield f"N = {counts['N patients']} ({counts['N volumes']} cubes), as 344 to 59. Synthetic volumes have the label maps of training patients, and nodules of training patients' outlines in"
     yield f"80 % of them, at the same places for all makers. Every training draws {outcome.drawn:,} windows; {TRAININGS} trainings in each arm. No decision used the {counts['test volumes']} cubes of {counts['test patients']} test patients"
-    yield f"and {counts['empty volumes']} parts of the same cubes without a nodule. Figures in italics are the thesis', of 128^3 cubes of other patients; they cannot be compared directly."
+    yield f"and {counts['empty volumes']} parts of the same cubes without a nodule. Figures in italics are those of the thesis (Hagvall Hörnstedt, *Synthesis of Thoracic Computer Tomography Images using Generative Adversarial Networks*), of 128^3 cubes of other patients; they cannot be compared directly."
     yield ""
     yield from (note for note in outcome.notes)
     yield ""

@@ -9,8 +9,9 @@ from synthorax import hub
 from synthorax.training.files import LOG
 
 CLOCK = (
-    "Hours of training are wall-clock hours of the last leg, from a run's log or a bundled model's card, with those "
-    "of a separately trained segmenter. docs/weights.md has all legs and their machines: one core of a CPU, or a GPU."
+    "Hours are wall-clock hours of the last leg, from a run's log or a bundled model's card, with those of a "
+    "separately trained segmenter: of some on one core of a CPU, of others on a GPU, so they cannot be compared. "
+    "docs/weights.md has all legs and machines."
 )
 """A sentence for a page on what the hours are."""
 
