@@ -263,4 +263,4 @@ def _cost(found: Mapping[str, Any]) -> str:
 
 def _goal(found: Mapping[str, Any]) -> str:
     kept = min(found["above_s"], found["above_user_s"]) <= MOST_ABOVE_S and found["gigabytes"] <= MOST_GB
-    return f"{'within' if kept else 'BEYOND'} {MOST_ABOVE_S:g} s and {MOST_GB:g} GB"
+    return f"at most {MOST_ABOVE_S:g} s by the clock or of CPU, and {MOST_GB:g} GB: {'reached' if kept else 'MISSED'}"

@@ -104,12 +104,17 @@ def page(pairs: Pairs, versions: Sequence[Version], times: Mapping[str, Any] | N
     yield "Former names of the package that had several meanings, and their new names, are in [names.md](../names.md)."
 
 
-def result(version: Version) -> str:
-    """Return the page's result in two sentences."""
+def result(versions: Sequence[Version]) -> str:
+    """Return the page's result in two or three sentences."""
+    version = versions[-1]
     curves, judged = version.figures["curves"], version.figures["told"]["whole"]["test"]["all"]
     gaps = {kind: abs(curves["made"][kind]["hu"] - curves["real"][kind]["hu"]) for kind in MAIN_KINDS}
     differs = ", ".join(f"{gap:.0f} HU for {kind}" for kind, gap in gaps.items())
-    return f"A newly trained network distinguishes rendered from real nodules of test patients with an AUC of {auc(judged)}; .5 would be perfect. The median HU of rendered and real nodules differ by {differs}."
+    earlier = ""
+    if len(versions) > 1:
+        before = versions[0].figures["told"]["whole"]["test"]["all"]
+        earlier = f" The renderer before this one had {auc(before)}; the tables call the two `before` and `after`."
+    return f"A newly trained network distinguishes rendered from real nodules of test patients with an AUC of {auc(judged)}; .5 would be perfect. The median HU of rendered and real nodules differ by {differs}.{earlier}"
 
 
 def chosen(pairs: Pairs, group: str) -> NDArray[np.int64]:

@@ -55,8 +55,9 @@ def task_lines(store: Store, work: Path, result: list[str]) -> Iterator[str]:
     result.append(
         f"Trained on real nodules alone, a detector reaches an AUC of {metrics['detection']['auc'].mean:.3f}, a malignancy classifier {metrics['malignancy']['auc'].mean:.3f} and a segmenter a Dice of {metrics['segmentation']['dice'].mean:.2f}."
     )
+    alike = metrics["malignancy"]["pairs of like size"]
     result.append(
-        f"The diameter alone separates malignant from benign nodules with an AUC of {trivial.metrics['auc'].mean:.3f}, so a classifier has to be judged on nodules of similar size."
+        f"The diameter alone separates malignant from benign nodules with an AUC of {trivial.metrics['auc'].mean:.3f}; on pairs of similar size the classifier has {alike.mean:.2f} ({alike.low:.2f} to {alike.high:.2f})."
     )
     for task, found in arms.items():
         yield f"### {TITLES[task]}"

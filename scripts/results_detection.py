@@ -108,8 +108,10 @@ def fidelity_lines(found: Fidelity, out: Path) -> Iterator[str]:
     rows = [[name, *(spread(*measure, ".3g") for measure in row.values())] for name, row in found.likeness.items()]
     yield from table(["samples", *next(iter(found.likeness.values()))], rows)
     yield ""
-    yield f"{found.counts['samples']} patches of each kind ({found.counts['selected']} of the selected ones) are compared with {found.counts['training']} training nodules by features of {EXTRACTOR}; the held-out set has {found.counts['held_out']} nodules of test patients."
-    yield "Rendered nodules lie in real patches of training patients: all of the patch but its centre is real, so their figures cannot be compared with those of the GAN. FID and KID: lower is more similar. Attraction: .5 without memorisation, 1 for copies. Membership AUC: .5 is chance. The extractor was trained on the training patients, which"
+    few = found.counts["selected"] < found.counts["samples"]
+    selected = f" ({found.counts['selected']} of the selected ones)" if few else ""
+    yield f"{found.counts['samples']} patches of each kind{selected} are compared with {found.counts['training']} training nodules by features of {EXTRACTOR}; the held-out set has {found.counts['held_out']} nodules of test patients."
+    yield "Rendered nodules lie in real patches of training patients: all of the patch but its centre is real, so their figures cannot be compared with those of networks. FID and KID: lower is more similar. Attraction: .5 without memorisation, 1 for copies. Membership AUC: .5 is chance. The extractor was trained on the training patients, which"
     yield "shifts the last two a little; the row of real validation patients shows by how much."
     yield ""
     makers = list(dict.fromkeys(name for check in found.checks for name in check.made))
@@ -117,7 +119,7 @@ def fidelity_lines(found: Fidelity, out: Path) -> Iterator[str]:
     for check in found.checks:
         what = check.what + (f" ({check.note})" if check.note else "")
         rows.append([what, cell(check.real), *(cell(check.made.get(name)) for name in makers)])
-    yield from table(["does the condition take?", "real, test patients", *makers], rows)
+    yield from table(["do samples have what was requested?", "real, test patients", *makers], rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,7 +303,7 @@ def verdict(outcome: DetectionOutcome, few: DetectionOutcome, found: Fidelity) -
     yield f"With {FEW_PATIENTS} of them: {compared(few)}"
     yield ""
     kids = ", ".join(f"{name} {row['KID x 1000'][0]:.3g}" for name, row in found.likeness.items())
-    yield f"KID x 1000 against the training nodules (lower is more similar; near 0, also below it, is as similar as chance): {kids}. These are {found.counts['samples']} samples; the card of {MODEL} (`synthorax info {MODEL}`) has the KID of more samples, which is the one to rely on."
+    yield f"KID x 1000 against the training nodules (lower is more similar; 0 or below: not measurably different): {kids}. These are {found.counts['samples']} samples; the card of {MODEL} (`synthorax info {MODEL}`) has the KID of more samples, which is the one to rely on."
 
 
 def reference_of(outcome: DetectionOutcome) -> Interval:

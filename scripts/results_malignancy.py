@@ -105,9 +105,9 @@ def test_lines(outcome: MalignancyOutcome) -> Iterator[str]:
 
 def study_text(outcome: MalignancyOutcome) -> Iterator[str]:
     """Give the description of the trainings and figures, and how to read the tables."""
-    yield f"Cubes of 32 mm around LUNA16's nodules; a nodule is malignant if the median of its readers' ratings is 4 or more. Every training draws {outcome.drawn:,} patches (half with {FEW_PATIENTS} patients, {DEEP['steps'] * DEEP['batch_size']:,} for the ResNet-50),"
-    yield "crops and scales in every arm; the weights with the best AUC on the validation patients were evaluated once on the test patients. Rendered and ac-wgan nodules are added in benign contexts only, because they leave"
-    yield "parts of the nodule that was there; the class-aware in-painter also replaces the nodule in malignant contexts, as in the paper. In a malignant context a synthetic nodule has the"
+    yield f"Cubes of 32 mm around LUNA16's nodules; a nodule is malignant if the median of its readers' ratings is 4 or more. Every training draws {outcome.drawn:,} patches ({outcome.drawn // 2:,} with {FEW_PATIENTS} patients, {DEEP['steps'] * DEEP['batch_size']:,} for the ResNet-50),"
+    yield "cropped and scaled at random in every arm; “raw” is real nodules alone, without flips and turns. The weights with the best AUC on the validation patients were evaluated once on the test patients. Rendered and ac-wgan nodules are added in benign contexts only, because they leave"
+    yield "parts of the nodule that was there; the class-aware in-painter also replaces the nodule in malignant contexts, as in the paper. A benign context is the place of a benign training nodule, a malignant context that of a malignant one. In a malignant context a synthetic nodule has the"
     yield "diameter of the nodule that was there; in a benign context it has that of a malignant training nodule, which is at least as large as the nodule that was there if such a one exists."
     yield ""
     yield "Means over the trainings; 95 % intervals resample test patients and trainings, p is Student's t over both. One model of each method made all its nodules, so the intervals do not include how much another training of it would differ. DeLong's"

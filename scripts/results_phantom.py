@@ -46,7 +46,7 @@ HU_BINS = {
     "air and lung": (-1100, -500),
     "fat": (-200, -30),
     "soft": (-30, 100),
-    "denser": (100, 300),
+    "100 to 300 HU": (100, 300),
     "bone": (300, 3072),
 }
 
@@ -273,6 +273,7 @@ SHORTFALLS = [
     "Where the phantom falls short of a real chest:",
     "",
     "- vessels: between 20 and 30 mm from the wall they are denser than in the real scan (see the table); beyond the segments airways follow their arteries exactly;",
+    "- bone and noise: less of the body is bone, and the noise in soft tissue is that of thin slices in most phantoms (see the table);",
     "- the heart has neither coronaries nor valves nor appendages; costal cartilage is inconspicuous; fissures are complete, as in few people;",
     "- the chest wall has one layer of muscles with plain sheets of fat, and too elliptical a skin; an axial slice shows about four ribs a side where a",
     "  real one shows five or six; the uppermost slices are plain: no thyroid, arms as stumps;",

@@ -246,7 +246,7 @@ def write_page(before: Path | None, after: Path, out: Path) -> None:
     kept = after / "times.json"
     known = json.loads(kept.read_text()) if kept.exists() else None
     lines = titled(
-        "Rendered nodules beside real ones", [result(versions[-1])], page(Pairs.of(reals, jobs), versions, known, out)
+        "Rendered nodules beside real ones", [result(versions)], page(Pairs.of(reals, jobs), versions, known, out)
     )
     with atomic_file(out / "rendering.md") as file:
         file.write_text("\n".join(lines).rstrip() + "\n")

@@ -165,10 +165,8 @@ def test_the_result_is_two_sentences_with_the_share_of_pairs_and_the_hours():
 def test_goals_that_were_not_measured_say_so_and_others_whether_they_are_reached():
     small = {FLOW: {"n": 200, "mm": 4.0, "invisible": 3, "share": [0.015, 0.003, 0.043], "refused": []}}
     lines = list(goal_lines(figures(small=small), painted()))
-    assert (
-        "| diameter, rank correlation | 0.90 (0.90 to 0.90); rendering 0.80, real 0.95 | half-way or above | reached |"
-        in lines
-    )
+    found, goal = "0.90 (0.90 to 0.90); rendering 0.80, real 0.95", "at least the mean of rendering's and real"
+    assert f"| diameter, rank correlation | {found} | {goal} | reached |" in lines
     assert "| nodules of 4 mm hidden by noise | 3 of 200 | none | MISSED |" in lines
     assert sum(NOT_YET in line for line in lines) == 6
 

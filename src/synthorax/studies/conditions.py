@@ -218,7 +218,8 @@ def check_rating(
             of_twins[label] = over_seeds([matched_auc_of(labels, scores, twin[:, None] == twin)], twin)
     if not found:
         return [Check(what, real, found, note)]
-    twins = Check(f"{name}: share of twins of one noise that it moves the right way", None, of_twins)
+    of_pairs = "share of pairs of samples of one noise in which the higher request has the higher score"
+    twins = Check(f"{name}: {of_pairs}", None, of_twins)
     return [Check(what, real, found, note), twins]
 
 
