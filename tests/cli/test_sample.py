@@ -230,3 +230,8 @@ def test_a_selection_that_finds_nothing_writes_nothing(choosy, tmp_path):
     with pytest.raises(InputError, match="selection: found none of 3 samples"):
         sx.write_samples(tmp_path / "out", sx.sample_chunks(choosy, 3, select=True), seed=0)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_help_of_a_system_without_weights_shows_its_options(capsys):
+    assert main(["sample", "lung", "--help"]) == 0
+    assert "Options of lung" in capsys.readouterr().out

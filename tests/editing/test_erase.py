@@ -267,6 +267,21 @@ class Narrow(Eraser):
         return super().reach_mm(edit)
 
 
+def test_all_nodules_that_are_too_wide_are_named_with_their_places(ill):
+    voxels = np.zeros_like(ill.mask.voxels)
+    for label, (row, half_mm) in enumerate([(15, 9), (35, 9), (55, 4)], start=1):
+        half = [round(half_mm / mm) for mm in ill.mask.spacing_mm]
+        box = tuple(slice(at - n, at + n) for at, n in zip((20, row, 30), half, strict=True))
+        voxels[box] = label
+    with pytest.raises(InputError) as refused:
+        sx.erase(ill.ct, Narrow(), labels=replace(ill.mask, voxels=voxels))
+    text = str(refused.value)
+    assert re.search(
+        r"; too wide are 01 \(\S+ mm, at [-.\d, ]+\), 02 \(\S+ mm, at [-.\d, ]+\); or erase the others: --labels 3$",
+        text,
+    )
+
+
 def test_some_labels_of_a_mask_or_rows_of_a_table_are_taken_out_and_the_others_stay(ill, tmp_path):
     narrow, wide = sorted((1, 2), key=lambda label: ill.nodules[label - 1].attributes.diameter_mm)
     refusal = f"^nodule {wide:02d}, diameter: found .* mm; expected at most 14 mm with narrow"

@@ -114,7 +114,9 @@ def same(one, other):
 def whole(tmp_path_factory):
     """Return an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    assert fit(training_of(Pair()), folder).finished
+    outcome = fit(training_of(Pair()), folder)
+    assert outcome.finished
+    assert outcome.stages == {"first": FIRST, "last": LAST}
     return folder
 
 

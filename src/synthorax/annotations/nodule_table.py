@@ -113,7 +113,7 @@ def read_nodule_table(path: Path) -> list[TableImage]:
         images[row["image"].strip()].append((line, row))
     faults: list[tuple[int, str]] = []
     made = [_image(path, name, members, faults) for name, members in images.items()]
-    check_rows(path, sorted(faults), "columns as in `synthorax prepare patches --help`")
+    check_rows(path, sorted(faults), "values as `synthorax prepare patches --help` describes them")
     first: dict[str, TableImage] = {}
     for image in made:
         if image.patient_id and (other := first.setdefault(image.patient_id, image)).split != image.split:
@@ -182,7 +182,7 @@ def _nodule(folder: Path, row: dict[str, str], number: int) -> NoduleRow | None:
     if not mask and any(center) and diameter is None:
         raise ValueError("a centre without diameter_mm")
     if diameter is not None and not 0 < diameter < 1000:
-        raise ValueError(f"diameter_mm {diameter:g}")
+        raise ValueError(f"diameter_mm {diameter:g}, not above 0 and below 1000")
     x, y, z = (_number(row, axis) for axis in CENTER)
     return NoduleRow(
         nodule_id=nodule_id or f"{number:02d}",

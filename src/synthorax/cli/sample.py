@@ -18,7 +18,7 @@ from synthorax.errors import InputError
 from synthorax.hub import system_of
 from synthorax.io.atomic import claiming
 from synthorax.makers import Options, Role
-from synthorax.registry import registry
+from synthorax.registry import Entry, registry
 from synthorax.screen import say, warn
 
 SCANS: Role = "makes scans"
@@ -29,7 +29,7 @@ def verb(arguments: Sequence[str]) -> Callable[..., None]:
     model = _model_of(arguments)
     if model is None:
         return with_options(sample, Options, "a model", epilogue=_flags_of_all())
-    entry = system_of(model)
+    entry = _system_of(model, arguments)
     if SCANS in entry.roles:
         return with_options(sample_scans, entry.options, entry.name)
 
@@ -51,7 +51,7 @@ def _model_of(arguments: Sequence[str]) -> str | None:
     errors = []
     for may_be_a_value, word in sorted(words, key=lambda each: each[0]):
         try:
-            system_of(word)
+            _system_of(word, arguments)
         except InputError as error:
             errors += [] if may_be_a_value else [error]
         else:
@@ -59,6 +59,16 @@ def _model_of(arguments: Sequence[str]) -> str | None:
     if errors:
         raise errors[0]
     return None
+
+
+def _system_of(model: str, arguments: Sequence[str]) -> Entry:
+    """Return the entry of a model's system; if help is requested, also that of a system that has no weights yet.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    system = registry().entries.get(model)
+    return system if system is not None and asks_help(arguments) else system_of(model)
 
 
 def _flags_of_all() -> str:

@@ -149,7 +149,9 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
             return
         more = "; --more-steps N trains further" if "steps" in entry.config.model_fields else ""
         about_data = f", on {known}" if (known := trained_on(out)) else ""
-        say(f"{out}: trained, {outcome.step} steps{about_data}{more}")
+        parts = ", ".join(f"{name} {steps}" for name, steps in outcome.stages.items())
+        in_parts = f" ({parts})" if len(outcome.stages) > 1 else ""
+        say(f"{out}: trained, {outcome.step} steps{in_parts}{about_data}{more}")
         cure = masks_missing(out) if "makes patches" in entry.roles else ""
         if commands := uses(out, entry.roles, has_masks=not cure):
             say(commands.removeprefix("; "))

@@ -97,16 +97,16 @@ def _with_every_nodule_known(items: Sequence[Item], unknown: str, report: Report
         found = [item.name for item in items if item.annotated == annotated]
         is_made = any(item.mark for item in items if item.annotated == annotated)
         injected = (
-            "; a scan with injected nodules is exported if its source scan is in the same store, as the file from "
-            "which it was made, with all nodules known and kept"
+            ". A scan with injected nodules is exported if the store also has the scan into which they were injected, "
+            "with all of its nodules known"
         ) * is_made
         if found and unknown == "include":
             report.notes.append(f"{reason}: {few(found)}; they are included, and unmarked nodules become background")
         elif found:
             report.notes.append(
                 f"left out, because {reason}: {few(found)}. If masks and tables mark every nodule, "
-                "run `prepare` again with --annotated all --overwrite; `export --unknown include` "
-                "writes them with unmarked nodules as background" + injected
+                "run `prepare` again with --annotated all --overwrite. `export --unknown include` "
+                "writes them, with unmarked nodules as background" + injected
             )
     return [item for item in items if unknown == "include" or item.annotated == "all"]
 

@@ -19,7 +19,7 @@ from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU, orient
 from synthorax.io.scans import Scan
 from synthorax.makers import Edit, Method
-from synthorax.nodule import NoduleAttributes
+from synthorax.nodule import NoduleAttributes, place_text
 from synthorax.seeding import derive
 from synthorax.volume import Volume
 
@@ -156,10 +156,10 @@ def _check_reach(unwanted: Sequence[Unwanted], method: Method, *, can_choose: bo
         can_choose: whether the caller can choose nodules by their labels; else they can in a call for this scan alone.
 
     Raises:
-        InputError: names the first such nodule, and the labels of the others.
+        InputError: names the first such nodule, the places of all if there are several, and the labels of the others.
     """
     fitting: list[int] = []
-    wide: list[int] = []
+    wide: list[str] = []
     refused = None
     for i, one in enumerate(unwanted, start=1):
         try:
@@ -167,7 +167,8 @@ def _check_reach(unwanted: Sequence[Unwanted], method: Method, *, can_choose: bo
                 method.reach_mm(Edit("erase", NoduleAttributes(diameter_mm=one.place.diameter_mm)))
             fitting.append(one.label)
         except InputError as error:
-            wide.append(one.label)
+            where = place_text(one.place.center_mm)
+            wide.append(f"{one.label or i:02d} ({one.place.diameter_mm:.4g} mm, at {where})")
             refused = refused or error
     if refused is None:
         return
@@ -176,8 +177,9 @@ def _check_reach(unwanted: Sequence[Unwanted], method: Method, *, can_choose: bo
     how = "erase the others" if can_choose else "erase the others of this scan alone"
     subject, found, expected = refused.args
     if len(wide) > 1:
-        expected += f"; too wide are the nodules with the labels {_listed(wide)}"
-    raise InputError(subject, found, f"{expected}; or {how}: --labels {_listed(fitting)}") from refused
+        expected += f"; too wide are {', '.join(wide)}"
+    expected += f"; or {how}: --labels {_listed(fitting)}"
+    raise InputError(subject, found, expected) from refused
 
 
 def _listed(labels: Collection[int]) -> str:

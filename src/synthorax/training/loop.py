@@ -45,10 +45,12 @@ class FitOutcome:
     Attributes:
         step: number of steps done so far, earlier calls included.
         finished: whether all steps are done.
+        stages: number of steps of each stage of the training, by the stage's name.
     """
 
     step: int
     finished: bool
+    stages: Mapping[str, int]
 
 
 def fit(
@@ -169,7 +171,7 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
     fabric.barrier()
     if stop and step < steps:
         raise Stopped(stop[0], f"after step {step}, which is saved; run the same command again to continue")
-    return FitOutcome(step, finished=step == steps)
+    return FitOutcome(step, step == steps, {stage.name: stage.steps for stage in training.stages})
 
 
 def _figures_of(model: Trainable, found: Any) -> dict[str, torch.Tensor]:
