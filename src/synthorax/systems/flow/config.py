@@ -208,15 +208,16 @@ class FlowOptions(ShapeOptions):
         steps: number of integration steps from noise to CT, 1 to 200. The time is proportional to it; beyond about 8
             the result changes little.
         solver: euler, or heun, which evaluates the network twice in a step.
-        guidance: scale of classifier-free guidance. 1 is none: nodules follow the training distribution for the
-            condition. A larger scale makes the requested attributes more pronounced, and takes twice the time.
+        guidance: scale of classifier-free guidance. 1 is none, and takes half the time of any other scale. A larger
+            scale makes the requested attributes and the outline more pronounced. Of 1, 1.5, 2 and 3 the default gave
+            nodules of validation patients' attributes the lowest KID.
         precision: precision of the network, 32 or bf16; auto is the precision of the training if this machine supports
             it, else 32.
     """
 
     steps: int = Field(default=16, ge=1, le=200)
     solver: Literal["euler", "heun"] = "euler"
-    guidance: float = Field(default=1.0, ge=0, le=20)
+    guidance: float = Field(default=1.5, ge=0, le=20)
     precision: Literal["auto", "32", "bf16"] = "auto"
 
 
