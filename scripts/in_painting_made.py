@@ -23,7 +23,7 @@ from synthorax.errors import InputError
 from synthorax.makers import Method
 from synthorax.metrics.appearance import Nodules
 from synthorax.nodule import NoduleAttributes, malignancy_of
-from synthorax.provenance import fingerprint
+from synthorax.provenance import fingerprint, making_key
 from synthorax.region import Region
 from synthorax.seeding import generator
 from synthorax.studies.in_painting import RealNodules
@@ -229,8 +229,7 @@ class Making:
     def _key(self) -> str:
         """A key of the method and of the code that makes nodules."""
         code = code_of(CODE, ("pasted_nodules",) if self.name == PASTED else ())
-        own = repr((self.method.name, self.method.lineage.model_sha256, sorted(self.method.lineage.outlines)))
-        return fingerprint(code + own.encode())
+        return fingerprint(code + making_key(self.method).encode())
 
 
 def code_of(parts: Sequence[str], scripts: Sequence[str] = ()) -> bytes:

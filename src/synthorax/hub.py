@@ -8,11 +8,11 @@ A bundled model is a folder of `pretrained/`. Like a run folder it has `config.y
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from synthorax.errors import InputError
 from synthorax.io.mappings import parse_yaml, read_mapping
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from synthorax.training.system import System
     from synthorax.training.trainable import Trainable
 
+
+Made = TypeVar("Made", bound=Maker)
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CARD = "card.md"
@@ -109,7 +111,7 @@ def find(
             raise InputError(named, found, f"a model that makes masks; {cure}")
         from synthorax.editing.blended import Blended  # imports SciPy, which takes half a second
 
-        return Blended(cast(Generator, maker), options)
+        return _with_options(Blended(cast(Generator, maker), options), options)
     if maker is None or maker.roles.isdisjoint(roles):
         found = " and ".join(sorted(maker.roles)) if maker else "makes no voxels"
         named = what.system.name if isinstance(what, Model) else getattr(maker, "name", "maker")
@@ -124,7 +126,7 @@ def _maker(what: str | Path | Model | Maker, options: Options | None, device: st
     if isinstance(what, str | Path):
         if (entry := _without_weights(what)) is not None:
             chosen = with_makers(entry.options() if options is None else options)
-            return check_maker(entry.load("maker", "maker")(chosen), entry.roles)
+            return _with_options(check_maker(entry.load("maker", "maker")(chosen), entry.roles), chosen)
         what = load(what)
     if not isinstance(what, Model):
         return check_maker(what, what.roles)
@@ -135,7 +137,16 @@ def _maker(what: str | Path | Model | Maker, options: Options | None, device: st
         from synthorax.training.devices import make_fabric
 
         what.system.move(make_fabric(device).device)
-    return what.maker(None if options is None or roles.isdisjoint(EDITS) else with_makers(options))
+    edits = None if options is None or roles.isdisjoint(EDITS) else with_makers(options)
+    return _with_options(what.maker(edits), edits)
+
+
+def _with_options(maker: Made, options: Options | None) -> Made:
+    """Note the options of a maker in its attribute `options`, from which `provenance.making_key` reads them."""
+    if options is not None:
+        with suppress(AttributeError):  # of a frozen class of another package
+            cast(Any, maker).options = options
+    return maker
 
 
 def with_makers(options: Options) -> Options:

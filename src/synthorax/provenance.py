@@ -12,6 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from synthorax.makers import Maker
+from synthorax.registry import registry
+
 SYNTHETIC_MARK = "SYNTHETIC: made by synthorax, not a patient"
 """Text that every file of generated voxels holds; at most 79 characters fit into a NIfTI header."""
 MANIFEST = "manifest.json"
@@ -105,6 +108,32 @@ def sha256(path: Path) -> str:
 def fingerprint(data: bytes | str) -> str:
     """Return the SHA-256 of bytes or text in hexadecimal digits; the text may hold file names that are not Unicode."""
     return hashlib.sha256(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data).hexdigest()
+
+
+def making_key(maker: Maker) -> str:
+    """Return a hash of what decides what a maker makes of a request and a seed; caches of made voxels are named by it.
+
+    This is its system, weights and patients, its options, and the version of this package. The options are those that
+    `hub.find` was given, or else the defaults of the system.
+    """
+    options = getattr(maker, "options", None)
+    if options is None and (entry := registry().entries.get(maker.name)) is not None:
+        options = entry.options()
+    chosen = {} if options is None else {name: _content_key(value) for name, value in options}
+    return fingerprint(repr((maker.name, maker.lineage.row(), chosen, version("synthorax"))))
+
+
+def _content_key(value: Any) -> str:
+    """Return a text that differs between values of an option with different content."""
+    if hasattr(value, "lineage"):
+        return making_key(value)
+    if hasattr(value, "voxels"):  # a volume
+        return repr((_content_key(value.voxels), value.spacing_mm))
+    if hasattr(value, "tobytes"):  # an array
+        return repr((value.shape, str(value.dtype), fingerprint(value.tobytes())))
+    if isinstance(value, str | Path) and Path(value).is_file():
+        return fingerprint(Path(value).read_bytes())
+    return repr(sorted(value) if isinstance(value, frozenset | set) else value)
 
 
 def write_manifest(path: Path, content: dict[str, Any]) -> None:

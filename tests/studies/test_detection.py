@@ -20,7 +20,7 @@ from synthorax.datasets.patches import PatchDataset
 from synthorax.datasets.places import nodule_places
 from synthorax.datasets.store import MarkedPoint
 from synthorax.errors import InputError
-from synthorax.makers import Lineage, Samples
+from synthorax.makers import Lineage, Options, Samples
 from synthorax.metrics.classification import Confusion
 from synthorax.nodule import NoduleAttributes
 from synthorax.patch import NEGATIVE, POSITIVE
@@ -299,6 +299,29 @@ def test_a_study_that_is_stopped_while_patches_are_made_goes_on_with_the_next_pa
     assert not list((tmp_path / "made").glob("*-from-*"))
     assert made(tmp_path / "made").note == whole.note
     assert not calls
+
+
+def test_patches_of_other_options_are_made_anew(train, tmp_path):
+    class Shifted(Dots):
+        """An injector whose option shifts the HU of its balls."""
+
+        def _fill(self, patch, region, edit):
+            filled = super()._fill(patch, region, edit)
+            return replace(filled, hu=np.where(filled.mask, np.float32(self.options.hu), filled.hu))
+
+    class Level(Options):
+        """The option of `Shifted`."""
+
+        hu: float = 0.0
+
+    def made(hu):
+        method = type("Level", (Shifted,), {"options": Level(hu=hu)})()
+        return made_patches(tmp_path, "", train, "dots", FilledPatches(method, train), (1.0,)).nodules
+
+    first, other = made(0.0), made(100.0)
+    assert (other[:, 8, 8, 8] == 100).all()
+    assert np.array_equal(made(0.0), first)
+    assert not np.array_equal(first, other)
 
 
 def test_an_injector_fills_real_patches_without_a_nodule(train):

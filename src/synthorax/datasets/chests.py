@@ -30,7 +30,7 @@ from synthorax.io.atomic import atomic_file
 from synthorax.makers import Method
 from synthorax.parallel import map_processes
 from synthorax.patch import PatchSpec
-from synthorax.provenance import fingerprint
+from synthorax.provenance import fingerprint, making_key
 from synthorax.seeding import derive, generator
 from synthorax.volume import Volume
 
@@ -172,7 +172,7 @@ def read_chests(
         found = f"{len(cases)} cases, none of them {'a whole scan' if grid.region == 'lungs' else 'a cube this wide'}"
         other = "cube" if grid.region == "lungs" else "lungs"
         raise InputError(store.path, found, f"{wanted}; or region={other}")
-    by = None if erased_by is None else [erased_by.name, erased_by.lineage.model_sha256]
+    by = None if erased_by is None else making_key(erased_by)
     request = [CHESTS_RECIPE, store.fingerprint, grid.size, grid.region, grid.cube_mm, by]
     key = fingerprint(json.dumps([*request, [case.case_id for case in kept]]))[:16]
     folder = cache or platformdirs.user_cache_path("synthorax")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ from synthorax.makers import Edit, Method
 from synthorax.nodule import NoduleAttributes
 from synthorax.parallel import map_processes
 from synthorax.patch import PatchSpec, ScaledPatch
-from synthorax.provenance import fingerprint
+from synthorax.provenance import fingerprint, making_key
 from synthorax.seeding import derive, generator
 
 INJECTED_RECIPE = 1
@@ -198,11 +197,10 @@ def put_into_sites(
     """
     request = [
         INJECTED_RECIPE,
-        version("synthorax"),
         store.fingerprint,
         asdict(spec),
         margin,
-        method.lineage.row(),
+        making_key(method),
         list(diameters_mm),
     ]
     where = [(p.case_id, p.center_mm, p.scale, attributes.given(), seed) for p, attributes, seed in sites]

@@ -15,7 +15,7 @@ from synthorax.datasets.mixed import MixedBatches
 from synthorax.datasets.patches import PatchDataset
 from synthorax.makers import Method
 from synthorax.patch import NEGATIVE, POSITIVE
-from synthorax.provenance import fingerprint
+from synthorax.provenance import fingerprint, making_key
 from synthorax.seeding import derive, generator
 from synthorax.studies.erased import erased, nodule_sites
 from synthorax.studies.noted import read_scores
@@ -169,7 +169,7 @@ class AlarmBench:
         The nodules have the attributes of the training nodules of the cubes.
         """
         n = int((self.splits.train.labels == POSITIVE).sum())
-        key = "-".join(filter(None, (self.like, method.lineage.model_sha256[:12])))
+        key = "-".join(filter(None, (self.like, making_key(method)[:12])))
 
         def make() -> NDArray[np.int16]:
             nodules = nodules_of(self.splits.train, n, 1)
@@ -182,7 +182,7 @@ class AlarmBench:
 
         The eraser gets the masks of the nodules.
         """
-        key = "-".join(filter(None, (self.like, method.lineage.model_sha256[:12])))
+        key = "-".join(filter(None, (self.like, making_key(method)[:12])))
 
         def make() -> NDArray[np.int16]:
             sites = nodule_sites(self.study.store, "train")

@@ -14,6 +14,7 @@ from synthorax.datasets.mixed import MixedBatches
 from synthorax.datasets.patches import PatchDataset
 from synthorax.makers import Generator
 from synthorax.patch import NEGATIVE, POSITIVE
+from synthorax.provenance import making_key
 from synthorax.seeding import derive
 from synthorax.studies.patch_makers import (
     PATCHES_A_FILE,
@@ -173,7 +174,7 @@ def made_patches(
     n_real = int((train.labels == POSITIVE).sum())
     n = max(round(max(amounts, default=1.0) * n_real), n_real)
     nodules = nodules_of(train, n, 1)
-    key = "-".join(filter(None, (like, maker.lineage.model_sha256[:12])))
+    key = "-".join(filter(None, (like, making_key(maker)[:12])))
 
     def file_of(kind: str, count: int) -> Path | None:
         return None if folder is None else folder / f"{name.replace(' ', '-')}-{kind}-{key}-{count}.npy"

@@ -23,7 +23,7 @@ from synthorax.datasets.chests import Chests
 from synthorax.errors import InputError
 from synthorax.makers import Streams
 from synthorax.patch import NEGATIVE, POSITIVE, PatchSpec
-from synthorax.provenance import fingerprint
+from synthorax.provenance import fingerprint, making_key
 from synthorax.seeding import derive, generator
 from synthorax.studies.chest_edits import ChestEdits, is_made, kept_chests, lidc_diameters, on_grid
 from synthorax.studies.results import MADE
@@ -200,7 +200,7 @@ class ChestMaking:
                 ct = self.edits.with_nodules(ct, lidc_diameters(own, self.edits.region), own)
             return on_grid(ct, self.spec.size)
 
-        key = fingerprint(f"{self.key} {maker.name} {maker.lineage.model_sha256}")
+        key = fingerprint(f"{self.key} {making_key(maker)}")
         hu = self._kept(name, key, list(range(n)), make)
         index = np.arange(n)
         found = ChestSet(

@@ -15,7 +15,7 @@ from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.makers import Edit, Method
 from synthorax.nodule import NoduleAttributes
-from synthorax.provenance import fingerprint
+from synthorax.provenance import fingerprint, making_key
 from synthorax.seeding import derive, generator
 from synthorax.studies.filled_patches import filled_all
 from synthorax.studies.malignant_or_benign import diameters_of
@@ -132,7 +132,7 @@ def made_in_contexts(
     Raises:
         InputError: the method makes none of the nodules.
     """
-    key = fingerprint("\n".join((like, method.lineage.model_sha256, str(n), str(seed))).encode())[:16]
+    key = fingerprint("\n".join((like, making_key(method), str(n), str(seed))).encode())[:16]
     stem = folder / f"{name.replace(' ', '-')}-{kind}-{key}"
     note = stem.with_suffix(".txt")
     made: list[MadeInContexts] = []

@@ -63,6 +63,7 @@ class FilledPatches(Generator):
         self.lineage: Lineage = method.lineage.with_outlines(method.lineage.outlines | patients)
         self.roles: frozenset[Role] = frozenset({"makes patches"})
         self.spec = backgrounds.spec
+        self.options = getattr(method, "options", None)
 
     def sample(self, asked: Sequence[Asked], seed: int, options: Options | None = None) -> Iterator[Samples]:
         """Put each requested nodule into a background of its own; sample i depends only on `seed`, `asked[i]` and i.

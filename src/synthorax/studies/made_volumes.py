@@ -29,7 +29,7 @@ from synthorax.io.atomic import atomic_file
 from synthorax.makers import Maker, Method, Painter
 from synthorax.nodule import Nodule, NoduleAttributes
 from synthorax.patch import PatchSpec
-from synthorax.provenance import fingerprint
+from synthorax.provenance import fingerprint, making_key
 from synthorax.rendering.shapes import Shape, ShapeSource
 from synthorax.seeding import derive, generator
 from synthorax.studies.marked_volumes import ELSE, NODULE, UNCOUNTED, MarkedVolumes
@@ -229,7 +229,7 @@ class MadeVolumes:
     def key(self) -> str:
         """Hash of everything on which the volumes depend, whatever their number."""
         spec, plan = self.plan.spec, self.plan
-        parts = (MADE_RECIPE, self.like, self.maker.name, self.maker.lineage.model_sha256, plan.key, plan.seed, spec)
+        parts = (MADE_RECIPE, self.like, making_key(self.maker), plan.key, plan.seed, spec)
         return fingerprint(repr(parts).encode())[:16]
 
     def first(self, count: int) -> list[MarkedVolumes]:

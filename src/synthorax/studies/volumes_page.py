@@ -20,7 +20,7 @@ from synthorax.figures import REAL, SYNTHETIC, chest_planes, forest
 from synthorax.makers import Maker, Method, Streams
 from synthorax.metrics.chest_anatomy import UsualChests
 from synthorax.patch import PatchSpec
-from synthorax.provenance import fingerprint
+from synthorax.provenance import fingerprint, making_key
 from synthorax.report import write_page
 from synthorax.seeding import derive
 from synthorax.studies.answers import SURE, about_p
@@ -157,7 +157,7 @@ def study_volumes(
         )
     if made:
         edits = ChestEdits(injector, eraser, region)
-        by = [(each.name, each.lineage.model_sha256) for each in ([injector, eraser] if eraser else [injector])]
+        by = [making_key(each) for each in ([injector, eraser] if eraser else [injector])]
         key = fingerprint(repr((store.fingerprint, grid, config.size, by)))
         making = ChestMaking(study, edits, PatchSpec(config.size, window_hu=config.window_hu), key)
         learned = {name: making.made(name, named[name], made) for name in list(named)[: len(makers)]}
@@ -240,7 +240,7 @@ def _voxels(chests: Chests) -> list[NDArray]:
 
 def _scans_of(study: Study, name: str, maker: Streams, grid: ChestGrid, n: int) -> NDArray[np.int16]:
     """Make the first n scans of a maker on the grid, int16 HU [n, z, y, x]."""
-    key = fingerprint(repr((maker.name, maker.lineage.model_sha256, grid.size)))
+    key = fingerprint(repr((making_key(maker), grid.size)))
     seed = derive(0, "study scans")
 
     def make(index: int) -> NDArray[np.int16]:
