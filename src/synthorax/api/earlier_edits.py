@@ -90,7 +90,7 @@ def earlier_edits(scan: Scan) -> EarlierEdits:
 
 
 def of_edit(nodule: Nodule, number: int | None) -> Nodule:
-    """Return a nodule that states the number of its edit; that states none if the number is None."""
+    """Return a nodule with the number of its edit in its row of the table; None removes the number."""
     extra = {name: text for name, text in nodule.extra.items() if name != EDIT}
     return replace(nodule, extra=extra if number is None else {**extra, EDIT: str(number)})
 

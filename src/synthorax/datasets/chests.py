@@ -86,7 +86,7 @@ class Chests:
         return self.window.to_unit(torch.from_numpy(self.voxels[list(rows)].astype(np.float32)))[:, None]
 
     def drawn(self, step: int, size: int) -> NDArray[np.int64]:
-        """Draw the chests of a step's batch, [size]; every chest is drawn once before any is drawn again."""
+        """Draw the numbers of a batch's chests, [size]; every chest is drawn once before any is drawn again."""
         seen = np.arange(step * size, (step + 1) * size)
         orders = {
             turn: generator(self.seed, "order", int(turn)).permutation(len(self)) for turn in {*seen // len(self)}

