@@ -68,11 +68,23 @@ def helped_sentence(found: Mapping[str, Any]) -> str:
         tests = [t for _, t in _own_tests(study, by_patients) if t["a"].startswith(f"{BASES[study]} + ")]
         apart = [test["difference"] for test in tests]
         said.append(f"{NETWORKS[study]} by {min(apart):+.3f} to {max(apart):+.3f}")
-        significant += [test["a"] for test in tests if test["p_holm"] is not None and test["p_holm"] < SURE]
+        significant += [test["a"] for test in tests if _is_sure(test)]
     sure = (
         f"significantly so for {', '.join(significant)}" if significant else "none of it significant after correction"
     )
-    return f"Added to real nodules, they change the AUC of {' and of '.join(said)}, {sure}."
+    beside = [
+        f"“{test['a']}” with {WITH[name]} by {test['difference']:+.3f}"
+        for by_patients in found.values()
+        for name, one in by_patients.items()
+        for test in one["outcome"]["tests"]
+        if one["maker"] in test["a"] and "render" in test["b"] and test.get("metric", "auc") == "auc" and _is_sure(test)
+    ]
+    differs = f"; from the arm of rendered nodules differs {' and '.join(beside)}, significantly" if beside else ""
+    return f"Added to real nodules, they change the AUC of {' and of '.join(said)}, {sure}{differs}."
+
+
+def _is_sure(test: Mapping[str, Any]) -> bool:
+    return test["p_holm"] is not None and test["p_holm"] < SURE
 
 
 def _own_tests(study: str, by_patients: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -81,6 +81,8 @@ def test_where_there_is_no_lung_one_line_says_so():
     solid[:, :5] = -1000
     with pytest.raises(InputError, match="no lung"):
         find_lungs(Volume(solid, (2.0, 2.0, 2.0)))
+    with pytest.raises(InputError, match=r"no lung in voxels of 0.002 x 0.002 x 0.003 mm; expected a header in millim"):
+        find_lungs(Volume(solid, (0.003, 0.002, 0.002)))
 
 
 def test_the_lungs_of_a_real_scan_have_their_nodules_and_a_plausible_size(real_data):

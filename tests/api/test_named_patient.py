@@ -72,6 +72,9 @@ def test_a_folder_takes_a_rule_for_patients_and_a_scan_takes_an_id(verb, scans, 
     assert main([*command, "--patient", "p1"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("synthorax: --patient: found given with a folder of several scans; expected --patient-from")
+    command[1] = str(scans / "p2" / "ct.nii.gz")
+    assert main([*command, "--patient", "p1"]) == 2
+    assert "plan.csv: found nodules of p1/ct.nii.gz; expected nodules of ct.nii.gz" in capsys.readouterr().err
     command[1] = str(scans / "p1" / "ct.nii.gz")
     assert main([*command, "--patient-from", "name"]) == 2
     assert "--patient-from: found given with one scan; expected --patient ID" in capsys.readouterr().err

@@ -172,7 +172,7 @@ def test_a_share_of_the_volumes_gets_nodules_and_the_others_keep_those_of_their_
     had = [sum(row["extra"]["from"] == "label map" for row in case["nodules"]) for case in read(tmp_path / "out")]
     assert had == [1] * 10
     assert 2 <= sum(put_in) <= 8
-    assert made.nodules == 10 + sum(put_in)
+    assert (made.nodules, made.earlier) == (10 + sum(put_in), 10)
 
 
 def test_a_store_of_which_no_map_has_room_is_refused_and_leaves_nothing_behind(store, painter, tmp_path):
@@ -188,7 +188,7 @@ def test_a_case_that_cannot_be_made_is_named_and_left_out_as_in_other_folders(pa
     (made.path / STORE_REQUEST).write_text("{}")
     assert main(["translate", str(made.path), "--with", str(painter), "--out", str(tmp_path / "out")]) == 0
     said = capfd.readouterr()
-    assert "1 volume with 1 added nodule; 1 volume failed" in said.out
+    assert "1 volume with 0 added nodules, and 1 that the label maps had before; 1 volume failed" in said.out
     assert "small-0: left out: small-0: found a label map of 8 x 8 x 8 voxels" in said.err
     assert [case["case"] for case in read(tmp_path / "out")] == ["large-0"]
 

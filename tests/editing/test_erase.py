@@ -322,7 +322,37 @@ def test_a_nodule_stays_if_at_most_half_of_its_voxels_may_have_changed_and_it_is
     left = staying(lines, changed, [erased])
     assert [own.voxels for own in left] == [0, 8, 0]
     assert notes_of_staying(left) == ["nodule 02: kept in the scan"]
-    assert notes_of_cuts(left, changed) == ["nodule 02: 4 of its 8 voxels lie in the edit region"]
+    said = "nodule 02: its mask stays, since it is not erased whole; 4 of its 8 voxels lie in the edit region"
+    assert notes_of_cuts(left, changed) == [said]
+
+
+@pytest.mark.parametrize(("asked_mm", "gone"), [(8, ()), (14, ("01",))])
+def test_a_known_nodule_that_is_wider_than_the_diameter_requested_at_its_place_keeps_its_mask(
+    ill, asked_mm, gone, tmp_path
+):
+    class Everywhere(Eraser):
+        """An eraser that replaces all of its region."""
+
+        def fill_many(self, patches, regions, edits, seeds):
+            return [
+                Filled(np.where(region, np.float32(LUNG_HU), patch.voxels), None, edit.nodule)
+                for patch, region, edit in zip(patches, regions, edits, strict=True)
+            ]
+
+        def reach_mm(self, edit):
+            return 15.0, 10.0
+
+    at_mm = ill.nodules[0].center_mm
+    write_image(tmp_path / "ill.nii.gz", ill.ct)
+    write_image(tmp_path / "ill_mask.nii.gz", ill.mask)
+    rows = [
+        {"image": "ill.nii.gz", "mask": "ill_mask.nii.gz", "mask_label": one.label, "nodule_id": one.nodule_id}
+        for one in ill.nodules
+    ]
+    write_table(tmp_path / "nodules.csv", rows)
+    made = sx.erase(tmp_path / "ill.nii.gz", Everywhere(), at_mm=at_mm, diameter_mm=asked_mm)
+    assert made.gone == gone
+    assert any("01: its mask stays" in note for note in made.notes) == (not gone)
 
 
 def test_the_verb_takes_out_the_nodules_of_some_labels(ill, tmp_path, capsys):

@@ -139,7 +139,8 @@ def test_a_nodule_that_the_method_cannot_take_out_leaves_its_scan_out_and_nothin
 
     both = [row | {"nodule_id": "1"}, row | {"nodule_id": "2", "diameter_mm": 12, "center_z_mm": z + 30}]
     write_table(tmp_path / "ill" / "nodules.csv", both)
-    refusal = "nodule 01, diameter: found 16 mm; .* healer; or erase the others of this scan alone: --labels 2"
+    alone = "or erase the others of this scan alone: erase .*ann.nii.gz --labels 2"
+    refusal = f"nodule 01, diameter: found 16 mm; .* healer; {alone}"
     with pytest.raises(InputError, match=refusal):
         sx.erase_folder(tmp_path / "ill", tmp_path / "out", Narrow(), workers=1)
     write_table(tmp_path / "ill" / "nodules.csv", [row])

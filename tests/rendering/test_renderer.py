@@ -1,6 +1,7 @@
 """Nodules rendered into lung: width, density, partial volume, and unchanged voxels."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from synthorax.errors import InputError
 from synthorax.makers import Edit, fill
 from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.appearance import draw_appearance
+from synthorax.rendering.config import Options
+from synthorax.rendering.maker import maker
 from synthorax.rendering.renderer import Renderer, fitted, outlined, render
 from synthorax.rendering.shapes import LidcOutlines, OneShape
 from synthorax.rendering.solid import solid_of_mask, turned
@@ -301,3 +304,14 @@ def test_only_allowed_patients_give_outlines():
     assert shape.mask.voxels.any()
     assert shape.attributes.malignancy is not None
     assert shape.origin in some
+
+
+def test_patients_are_listed_with_commas_or_in_a_file(tmp_path):
+    file = tmp_path / "patients.txt"
+    file.write_text("LIDC-IDRI-0003\nLIDC-IDRI-0013\n")
+    listed = Path("LIDC-IDRI-0003,LIDC-IDRI-0013")
+    assert maker(Options(patients=listed)).lineage == maker(Options(patients=file)).lineage
+    with pytest.raises(InputError, match="1 ids that LIDC-IDRI does not have, such as 'ann'"):
+        maker(Options(patients=Path("LIDC-IDRI-0003,ann")))
+    with pytest.raises(InputError, match="expected ids of patients such as LIDC-IDRI-0001 with commas between them"):
+        maker(Options(patients=tmp_path / "none.txt"))

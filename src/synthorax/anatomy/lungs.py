@@ -24,6 +24,8 @@ WORKING_MM = 2.5
 """Largest width of a block."""
 BODY_HU = -500
 """Blocks denser than this are body."""
+LEAST_SPACING_MM = 0.05
+"""No CT has voxels this small in all directions; their header is probably in metres."""
 LUNG_BELOW_HU = -400
 """Blocks of lung are less dense than this, which is half-way between lung and soft tissue."""
 LUMEN_BELOW_HU, LEAK_HU = -940, -850
@@ -141,6 +143,9 @@ def find_lungs(ct: Volume) -> Lungs:
         lungs[box] = _closed(lungs[box], spacing, sizes.least_lung_ml)
         lungs &= body & ~airways
     if not lungs.any():
+        if max(ct.spacing_mm) < LEAST_SPACING_MM:
+            voxels = " x ".join(f"{mm:.3g}" for mm in reversed(ct.spacing_mm))
+            raise InputError("scan", f"no lung in voxels of {voxels} mm", "a header in millimetres, not metres")
         raise InputError(
             "scan",
             "no lung",

@@ -58,16 +58,34 @@ def planned_of_one_scan(plan: Path, scan: object) -> tuple[AskedNodule, ...]:
         InputError: the table is not valid, or is about several scans or another one.
     """
     from synthorax.editing.plan_table import read_plan
-    from synthorax.io.images import image_stem, is_image
 
     found = read_plan(plan)
     if len(found) > 1:
         raise InputError(plan, f"nodules of {len(found)} scans", "a table about one scan, or a folder of scans")
     ((image, planned),) = found.items()
-    own = Path(scan) if isinstance(scan, str | Path) else Path()
-    if is_image(own) and is_image(Path(image)) and image_stem(own) != image_stem(Path(image)):
-        raise InputError(plan, f"nodules of {image}", f"nodules of {own.name}, or a table without the column image")
+    path = scan if isinstance(scan, str | Path) else getattr(scan, "path", None)
+    if image and path is not None and not _is_named(Path(path), image, plan):
+        expected = f"nodules of {Path(path).name}, or a table without the column image"
+        raise InputError(plan, f"nodules of {image}", expected)
     return planned
+
+
+def _is_named(scan: Path, image: str, plan: Path) -> bool:
+    """Return whether a scan, or the folder that it is in, is the image that a plan names.
+
+    The image is a path relative to the plan; if there is no such file, its last parts are compared with the scan's. A
+    series UID is accepted.
+    """
+    from synthorax.io.images import image_stem
+
+    if set(image) <= set("0123456789."):
+        return True
+    own, listed = scan.resolve(), plan.parent / image
+    if listed.exists():
+        return listed.resolve() in {own, own.parent, own / image}
+    wanted = (*Path(image).parent.parts, image_stem(image))
+    names = ((*own.parent.parts, image_stem(own)), own.parent.parts)
+    return (own / image).exists() or any(each[-len(wanted) :] == wanted for each in names)
 
 
 def planned_balls(planned: Sequence[AskedNodule]) -> tuple[Unwanted, ...]:

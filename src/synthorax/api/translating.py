@@ -139,7 +139,7 @@ def translate_store(
         volumes: number of volumes; the cases are used in turn. One for each case if not given. A larger set begins with
             the same volumes.
         split: split whose cases are used.
-        share: share of the volumes that get nodules; 0.8 in the thesis. Other volumes keep the nodules of their label
+        share: probability that a volume gets nodules; 0.8 in the thesis. Other volumes keep the nodules of their label
             map.
         model, nodules, diameter_mm, attributes, site, clearance, shapes, seed, overwrite, device: see `translate`.
 

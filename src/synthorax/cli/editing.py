@@ -217,6 +217,7 @@ def tell_folder(made: EditedFolder, json: bool, what: str = "scan", done: str = 
     else:
         failed = f"; {quantity(len(made.failed), what)} failed, see the warnings" if made.failed else ""
         new = quantity(made.nodules - made.earlier, f"{done} nodule")
-        before = f", and {made.earlier} that the scans had before" if made.earlier else ""
+        had = "label maps" if what == "volume" else "scans"
+        before = f", and {made.earlier} that the {had} had before" if made.earlier else ""
         say(f"{made.out}: {quantity(len(made.cases), what)} with {new}{before}{failed}")
     return 0

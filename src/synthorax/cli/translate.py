@@ -78,7 +78,7 @@ def translate(
     split
         Split of the cases: train (default), val or test.
     share
-        Share of the volumes that have nodules, by default 1.
+        Probability, by default 1, that a volume gets nodules; without them it keeps those of its label map.
     seed
         Seed of nodules and CT.
     device

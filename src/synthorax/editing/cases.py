@@ -12,6 +12,7 @@ from typing import Any
 
 from synthorax.annotations.nodule_table import NODULE_TABLE, under
 from synthorax.editing.erase import is_gone
+from synthorax.editing.label_nodules import OF_LABEL_MAP
 from synthorax.errors import InputError, resumable
 from synthorax.io.atomic import (
     MARK,
@@ -44,7 +45,7 @@ class EditedFolder:
         out: folder with a subfolder for each case, `nodules.csv` and `manifest.json`.
         cases: names of the finished cases.
         nodules: number of their nodules; after an erasure, number of erased nodules.
-        earlier: number of those nodules that the scans had before.
+        earlier: number of those nodules that the scans or label maps had before.
         failed: name of each case that could not be made to the reason.
         notes: sentences about results that differ from the request, each after the name of its case.
     """
@@ -177,6 +178,7 @@ def collected(
         last = max((int(row.get("edit") or 0) for row in own), default=0)
         edits = len(dict(content.get("request") or {}).get("edits", ())) or last
         earlier += 0 if "erased" in content else sum(int(row.get("edit") or 0) != edits for row in own)
+        earlier += sum(row.get("from") == OF_LABEL_MAP for row in own)
     hashes: dict[str, set[str]] = {}
     for lineage in lineages:
         hashes.setdefault(lineage.name, set()).add(lineage.model_sha256)

@@ -23,6 +23,8 @@ from synthorax.region import Region, paint_labels, regions_of
 from synthorax.seeding import derive
 from synthorax.volume import Volume
 
+WIDER = 1.25
+"""Ratio of a known nodule's diameter to the requested one from which on an erasure at its place leaves a part of it."""
 STILL_THERE = 0.25
 """Share of a nodule's density above the lung from which on it is not gone."""
 LEAST_LUNG_SHARE = 0.05
@@ -164,10 +166,18 @@ def left_of(nodules: Sequence[Region], made: Edited, owns: Sequence[Region | Non
         away_mm = dist(ball_around(mask, made.mask).center_mm, nodule.center_mm) if mask.voxels else inf
         return 2 * away_mm <= (nodule.attributes.diameter_mm or 0.0)
 
+    def is_wider(mask: Region, nodule: Nodule) -> bool:
+        """Return whether a nodule was erased at its place with too small a diameter."""
+        own, asked_mm = ball_around(mask, made.mask), nodule.attributes.diameter_mm or inf
+        return own.diameter_mm > WIDER * asked_mm and 2 * dist(own.center_mm, nodule.center_mm) <= own.diameter_mm
+
+    def stays(mask: Region) -> bool:
+        by_place = [nodule for own, nodule in pairs if own is None]
+        in_part = mask.voxels > 0 and any(is_wider(mask, nodule) for nodule in by_place)
+        return in_part or any(is_of(mask, *each) for each in visible)
+
     after = staying(nodules, made.region.voxels, erased)
-    return tuple(
-        mask if any(is_of(mask, *each) for each in visible) else left for mask, left in zip(nodules, after, strict=True)
-    )
+    return tuple(mask if stays(mask) else left for mask, left in zip(nodules, after, strict=True))
 
 
 def gone_between(before: Sequence[Region], after: Sequence[Region]) -> tuple[str, ...]:
@@ -211,7 +221,8 @@ def notes_of_cuts(nodules: Sequence[Region], changed: NDArray[np.bool_]) -> list
     notes = []
     for i, own in enumerate(nodules, start=1):
         if cut := _within(own, changed):
-            notes.append((f"{cut} of its {own.voxels} voxels lie in the edit region", f"{i:02d}"))
+            share = f"{cut} of its {own.voxels} voxels lie in the edit region"
+            notes.append((f"its mask stays, since it is not erased whole; {share}", f"{i:02d}"))
     return by_nodule(notes)
 
 

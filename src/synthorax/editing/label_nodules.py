@@ -37,6 +37,8 @@ CLASS_HU = {
     TissueClass.NODULE: 40,
 }
 """Approximate mean HU of each class. With these HU, lungs are found in a label map as in a CT."""
+OF_LABEL_MAP = "label map"
+"""Origin of a nodule that the label map had, in the column `from` of a table; others were put in."""
 NARROW_HU = -990
 """HU used instead for small enclosed areas of `OTHER` in a slice, which may be airways."""
 NARROW_MM2 = 900.0
@@ -203,7 +205,8 @@ def lungs_of_labels(labels: Volume) -> Lungs:
         try:
             return find_lungs(replace(labels, voxels=hu))
         except InputError as error:
-            raise InputError("label map", *error.args[1:]) from error
+            found, expected = error.args[1], "a map with lung, whose codes are those of --codes"
+            raise InputError("label map", found, expected) from error
     lung = closed(other, PATCH_CLOSING_MM, labels.spacing_mm)
     lung &= classes != TissueClass.BONE
     if not lung.any():
@@ -295,7 +298,7 @@ def _of_map(region: Region, label: int, labels: Volume) -> Nodule:
     """Return a nodule of the label map, of which only the voxels are known."""
     ball = ball_around(region, labels)
     attributes = NoduleAttributes(diameter_mm=axial_diameter_mm(region.indices(), labels.spacing_mm))
-    return Nodule(f"{label:02d}", ball.center_mm, attributes, label, extra={"from": "label map"})
+    return Nodule(f"{label:02d}", ball.center_mm, attributes, label, extra={"from": OF_LABEL_MAP})
 
 
 def _put_in(region: Region, label: int, labels: Volume, place: Ball, shape: Shape, share: float) -> Nodule:

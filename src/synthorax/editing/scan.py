@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -121,7 +122,7 @@ def erase_scan(
     """
     known = [] if labels is None else unwanted_of(orient(labels, "LPS"))
     unwanted = _chosen([*places, *known], only) if only else [*places, *known]
-    _check_reach(unwanted, method, can_choose=only is not None)
+    _check_reach(unwanted, method, None if only is not None else scan.path)
 
     def edit(upright: Volume) -> Edited:
         made = erase_nodules(upright, unwanted, method, seed_in_scan(seed, upright), force=force)
@@ -147,13 +148,14 @@ def _chosen(unwanted: Sequence[Unwanted], only: Sequence[int]) -> list[Unwanted]
     return [one for one in unwanted if one.label in only]
 
 
-def _check_reach(unwanted: Sequence[Unwanted], method: Method, *, can_choose: bool) -> None:
+def _check_reach(unwanted: Sequence[Unwanted], method: Method, one_of_many: Path | None) -> None:
     """Refuse a nodule that is too wide for a method, before anything is erased.
 
     Args:
         unwanted: the nodules.
         method: erases them.
-        can_choose: whether the caller can choose nodules by their labels; else they can in a call for this scan alone.
+        one_of_many: path of the scan if the caller edits several and cannot choose nodules by their labels; a call for
+            this scan alone can.
 
     Raises:
         InputError: names the first such nodule, the places of all if there are several, and the labels of the others.
@@ -174,11 +176,11 @@ def _check_reach(unwanted: Sequence[Unwanted], method: Method, *, can_choose: bo
         return
     if not fitting or not all(fitting):
         raise refused
-    how = "erase the others" if can_choose else "erase the others of this scan alone"
+    how = "erase the others" if one_of_many is None else f"erase the others of this scan alone: erase {one_of_many}"
     subject, found, expected = refused.args
     if len(wide) > 1:
         expected += f"; too wide are {', '.join(wide)}"
-    expected += f"; or {how}: --labels {_listed(fitting)}"
+    expected += f"; or {how}{':' * (one_of_many is None)} --labels {_listed(fitting)}"
     raise InputError(subject, found, expected) from refused
 
 

@@ -27,8 +27,8 @@ class Options(ShapeOptions):
     """Options of an injection by rendering.
 
     Attributes:
-        patients: ids of LIDC-IDRI patients whose outlines may be used, or a file with an id on each line; all if not
-            given. Leave out the patients of your test set.
+        patients: ids of LIDC-IDRI patients whose outlines may be used, with commas between them, or a file with an id
+            on each line; all if not given. Leave out the patients of your test set.
     """
 
     patients: Path | frozenset[str] | None = None

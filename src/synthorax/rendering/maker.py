@@ -108,7 +108,11 @@ def _patients(asked: Path | frozenset[str] | None) -> frozenset[str] | None:
 
 
 def _words(file: Path) -> list[str]:
-    expected = "ids of patients, one on each line"
+    """Return the ids that a file lists, or those that the text itself lists if it is not a file."""
+    expected = "ids of patients such as LIDC-IDRI-0001 with commas between them, or a file with an id on each line"
+    listed = str(file).replace(",", " ").split()
+    if not file.exists() and any(each in lidc_patients() for each in listed):
+        return listed
     try:
         return read_bounded(file, MOST_ID_BYTES, expected).decode().replace(",", " ").split()
     except UnicodeDecodeError as error:
