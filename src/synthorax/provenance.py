@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from synthorax.makers import Maker
-from synthorax.registry import registry
+if TYPE_CHECKING:
+    from synthorax.makers import Maker
 
 SYNTHETIC_MARK = "SYNTHETIC: made by synthorax, not a patient"
 """Text that every file of generated voxels holds; at most 79 characters fit into a NIfTI header."""
@@ -116,6 +116,8 @@ def making_key(maker: Maker) -> str:
     This is its system, weights and patients, its options, and the version of this package. The options are those that
     `hub.find` was given, or else the defaults of the system.
     """
+    from synthorax.registry import registry  # imports Pydantic, without which packs are read
+
     options = getattr(maker, "options", None)
     if options is None and (entry := registry().entries.get(maker.name)) is not None:
         options = entry.options()

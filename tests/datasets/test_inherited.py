@@ -55,7 +55,7 @@ def test_a_scan_that_keeps_its_nodules_inherits_that_all_are_known(tmp_path, min
     assert store.read(case.case_id).annotated == annotated
     report = api.export(store.path, tmp_path / "out", "monai")
     assert report.cases.total() == 1 + (annotated == "all")
-    assert any("its source scan is in the same store" in note for note in report.notes) == (annotated == "some")
+    assert any("the scan into which they were injected" in note for note in report.notes) == (annotated == "some")
 
 
 def test_a_statement_and_a_source_that_is_not_all_known_are_not_overridden(tmp_path, mine):
