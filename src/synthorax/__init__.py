@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from synthorax.anatomy.placement import Clearance
     from synthorax.api import (
         erase,
         erase_folder,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 __version__ = version("synthorax")
 __all__ = [
+    "Clearance",
     "Nodule",
     "NoduleAttributes",
     "PatchDataset",
@@ -102,6 +104,7 @@ __all__ = [
     "write_scan",
 ]
 _MODULE_OF_TYPE = {
+    "Clearance": "synthorax.anatomy.placement",
     "Nodule": "synthorax.nodule",
     "NoduleAttributes": "synthorax.nodule",
     "PatchDataset": "synthorax.datasets.patches",

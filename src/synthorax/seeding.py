@@ -67,8 +67,19 @@ def voxel_noise(
     return made
 
 
-def _sequence(seed: int, *index: int | str) -> np.random.SeedSequence:
+def check_seed(seed: int) -> None:
+    """Refuse a seed from which no random numbers can be drawn.
+
+    Raises:
+        InputError: the seed is not a whole number, or is below 0.
+    """
+    if not isinstance(seed, int | np.integer):
+        raise InputError("seed", repr(seed), "a whole number, 0 or more")
     if seed < 0:
         raise InputError("seed", str(seed), "0 or more")
+
+
+def _sequence(seed: int, *index: int | str) -> np.random.SeedSequence:
+    check_seed(seed)
     words = [zlib.crc32(part.encode("utf-8", "surrogatepass")) if isinstance(part, str) else part for part in index]
     return np.random.SeedSequence(seed, spawn_key=words)

@@ -235,3 +235,19 @@ def test_a_selection_that_finds_nothing_writes_nothing(choosy, tmp_path):
 def test_the_help_of_a_system_without_weights_shows_its_options(capsys):
     assert main(["sample", "lung", "--help"]) == 0
     assert "Options of lung" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"diameter_mm": -8}, "diameter_mm: found -8 mm; expected more than 0"),
+        ({"diameter_mm": 8, "texture": 9}, "texture: found 9; expected 1 to 5"),
+        ({"seed": -1}, "seed: found -1; expected 0 or more"),
+        ({"seed": 1.5}, "seed: found 1.5; expected a whole number, 0 or more"),
+    ],
+)
+def test_impossible_requests_are_refused_before_a_system_of_another_package_gets_them(wanted, said):
+    maker = Balls()
+    maker.heeds = frozenset({"diameter_mm", "texture"})
+    with pytest.raises(InputError, match=said):
+        sx.sample(maker, 2, **wanted)

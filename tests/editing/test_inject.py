@@ -36,6 +36,7 @@ from synthorax.rendering.shapes import LidcOutlines, OneShape
 from synthorax.seeding import derive
 from synthorax.shapes.diameter import axial_diameter_mm
 from synthorax.volume import Volume
+from tests.helpers.toy_makers import Dots
 
 OFF_THE_BODY = (-160.0, -160.0, 0.0)
 DENSE_HU = 500.0
@@ -677,3 +678,11 @@ def test_the_word_of_a_texture_is_the_nearest():
     assert words == ["ground-glass"] * 2 + ["part-solid"] * 3 + ["solid"] * 2
     assert kind_in_words(NoduleAttributes(malignancy=3.67)) == "malignancy 3.7 of 5"
     assert kind_in_words(NoduleAttributes(diameter_mm=8)) == ""
+
+
+def test_a_diameter_among_the_attributes_counts_and_is_not_given_twice(chest):
+    nine = NoduleAttributes(diameter_mm=9.0)
+    made = sx.inject(chest, Dots(), at_mm=(-70.0, 0.0, 0.0), attributes=nine)
+    assert made.nodules[0].extra["wanted_diameter_mm"] in ("9", "9.0", 9.0)
+    with pytest.raises(InputError, match="diameter_mm: found a value in `attributes` and another by name"):
+        sx.inject(chest, Dots(), at_mm=(-70.0, 0.0, 0.0), attributes=nine, diameter_mm=6)

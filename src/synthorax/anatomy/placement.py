@@ -50,6 +50,9 @@ class Clearance:
 
     Raises:
         InputError: a distance is not finite.
+
+    >>> str(Clearance(wall_mm=10, nodule_mm=None))
+    '10 mm from the wall, 0 mm from vessels'
     """
 
     wall_mm: float | None = 2.0

@@ -44,7 +44,12 @@ def request_of(
     from synthorax.editing.plan import Request
 
     attributes, clearance = attributes or NoduleAttributes(), clearance or Clearance()
-    return Request(points_mm, auto, one_or_several(diameter_mm), attributes, site, clearance, force, planned)
+    diameters = one_or_several(diameter_mm)
+    if attributes.diameter_mm is not None:
+        if diameters:
+            raise InputError("diameter_mm", "a value in `attributes` and another by name", "one of the two")
+        diameters, attributes = (attributes.diameter_mm,), replace(attributes, diameter_mm=None)
+    return Request(points_mm, auto, diameters, attributes, site, clearance, force, planned)
 
 
 def planned_of_one_scan(plan: Path, scan: object) -> tuple[AskedNodule, ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from synthorax.errors import InputError
 from synthorax.makers import Generator, Samples, checked_samples
-from synthorax.nodule import ATTRIBUTES, NoduleAttributes
+from synthorax.nodule import ATTRIBUTES, NoduleAttributes, check_attributes
 from synthorax.registry import registry
+from synthorax.seeding import check_seed
 
 MOST_SAMPLES = 10_000_000
 """Largest number of samples; more would not fit on a disk."""
@@ -93,6 +95,7 @@ def sample_chunks(
     """
     from synthorax import hub
 
+    check_seed(seed)
     if not 1 <= n <= MOST_SAMPLES:
         raise InputError("number of samples", str(n), f"1 to {MOST_SAMPLES}")
     maker = generator_of(model)
@@ -104,6 +107,10 @@ def sample_chunks(
         raise InputError(name, f"{value:g} with positive=False", f"no {name}, since these patches have no nodule")
     options = hub.with_makers(registry()[maker.name].make_options(given)) if given else None
     asked = () if positive is False else (NoduleAttributes(**asked_for),)
+    for one in asked:
+        check_attributes(one)
+    if (diameter := asked_for.get("diameter_mm", inf)) <= 0:
+        raise InputError("diameter_mm", f"{diameter:g} mm", "more than 0")
     hub.check_uses(maker, asked, "makes patches" if "makes patches" in maker.roles else "makes shapes")
     parts = checked_samples(maker, [asked] * n, seed, options)
     widest, diameter = maker.spec.widest_mm, asked_for.get("diameter_mm", 0.0)

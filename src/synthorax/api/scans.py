@@ -17,6 +17,7 @@ from synthorax.api.sampling import MOST_SAMPLES
 from synthorax.errors import InputError, resumable
 from synthorax.makers import as_recorded
 from synthorax.registry import registry
+from synthorax.seeding import check_seed
 
 if TYPE_CHECKING:
     from synthorax.datasets.scan_folder import ScanFolder
@@ -47,6 +48,7 @@ def sample_scan(
     Raises:
         InputError: there is no such model, it makes no scans, or it does not have an option.
     """
+    check_seed(seed)
     maker = streams_of(model, device)
     return maker.scan(index, seed, _options(maker, options)).whole()
 
@@ -99,6 +101,7 @@ def sample_scans(
     if not 0 <= share <= 1:
         raise InputError("share", f"{share:g}", "0 to 1")
     check_workers(workers)
+    check_seed(seed)
     maker = streams_of(model, device)
     chosen = _options(maker, options)
     first = maker.scan(0, seed, chosen)  # raises errors about options before anything is written

@@ -14,6 +14,7 @@ from synthorax.errors import InputError
 from synthorax.makers import check_returned
 from synthorax.registry import OWN, registry
 from synthorax.screen import quantity, warn
+from synthorax.seeding import check_seed
 
 if TYPE_CHECKING:
     from synthorax.datasets.shapes import ShapeSet
@@ -83,6 +84,7 @@ def train(
     from synthorax.training.run_folder import RunFolder, check_run_folder
     from synthorax.training.same_run import HAD_STEPS, ON_DATA, PACKAGE_VERSION, check_kind
 
+    check_seed(seed)
     entry = registry().trained(system)
     if max_minutes is not None and not max_minutes >= 0:
         raise InputError("max minutes", f"{max_minutes:g}", "0 or more")
