@@ -139,6 +139,8 @@ def test_the_same_store_packs_into_the_same_bytes(store, whole, tmp_path):
 
 def test_only_the_patients_of_the_splits_are_packed_and_all_ids_are_kept(store, tmp_path):
     made = sx.pack(store, tmp_path / "val.zip", splits=["val", "test"])
+    told = sx.info(tmp_path / "val.zip")
+    assert told["patients"]["train"] == 0 < told["patients_without_a_case"]["train"]
     assert [row["patient_id"] for row in made.rows] == ["P2", "P3"]
     back = sx.unpack(tmp_path / "val.zip", tmp_path / "back")
     assert back.splits == store.splits

@@ -436,6 +436,15 @@ def test_a_device_that_is_not_there_is_one_clear_line(device, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_several_hosts_need_to_know_of_each_other(monkeypatch):
+    for name in devices.LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(
+        InputError, match="nodes: found 2, but nothing that says where the other hosts are; expected MASTER_ADDR"
+    ):
+        make_fabric("cpu", nodes=2)
+
+
 @pytest.mark.parametrize(("devices", "nodes"), [(0, 1), (-1, 1), (1, 0)])
 def test_no_devices_are_refused(devices, nodes):
     with pytest.raises(InputError, match=r"^devices: found .*; expected 1 or more$"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from synthorax.registry import Entry, registry
 from synthorax.training.files import CONFIG, DATA, read_log
 
 if TYPE_CHECKING:
+    from synthorax.datasets.case import CaseEntry
     from synthorax.datasets.pack import Pack
     from synthorax.io.marks import FoundMark
     from synthorax.io.scans import Scan
@@ -150,7 +151,7 @@ def _store(path: Path, check: bool) -> dict[str, Any]:
         **({"checked": f"{checked.files} files, all as they were written"} if checked else {}),
         "source": {PATHS_HASH if name == "place" else name: value for name, value in store.source.items()},
         "cases": len(store),
-        "patients": {name: len(patients) for name, patients in store.splits.items()},
+        **_patients(store.splits, store.cases),
         "nodules": {name: sum(len(case.nodules) for case in store.in_split(name)) for name in store.splits},
         "masked_nodules": sum(nodule.label > 0 for nodule in nodules),
         "label_maps_of_tissues": sum(case.has_tissue for case in store.cases),
@@ -344,11 +345,22 @@ def _file(path: Path) -> dict[str, Any]:
     raise InputError(path, found, "a store, run, result, scan, mask, nodules.csv or array")
 
 
+def _patients(splits: Mapping[str, Collection[str]], cases: Iterable[CaseEntry]) -> dict[str, Any]:
+    """Return the number of patients with a case in each split, and of the other patients that a split names, if any.
+
+    A pack and a store that was unpacked from it know the patients of the splits that were not packed.
+    """
+    present = {case.patient_id for case in cases}
+    found = {name: len(present.intersection(patients)) for name, patients in splits.items()}
+    others = {name: len(patients) - found[name] for name, patients in splits.items() if len(patients) > found[name]}
+    return {"patients": found, **({"patients_without_a_case": others} if others else {})}
+
+
 def _pack(pack: Pack) -> dict[str, Any]:
     return {
         "holds": "pack",
         "cases": len(pack.entries),
-        "patients": {name: len(patients) for name, patients in pack.splits.items()},
+        **_patients(pack.splits, pack.entries),
         "nodules": sum(len(case.nodules) for case in pack.entries),
         "use": "`synthorax unpack PACK --out STORE`",
     }

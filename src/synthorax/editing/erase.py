@@ -169,7 +169,8 @@ def left_of(nodules: Sequence[Region], made: Edited, owns: Sequence[Region | Non
     def is_wider(mask: Region, nodule: Nodule) -> bool:
         """Return whether a nodule was erased at its place with too small a diameter."""
         own, asked_mm = ball_around(mask, made.mask), nodule.attributes.diameter_mm or inf
-        return own.diameter_mm > WIDER * asked_mm and 2 * dist(own.center_mm, nodule.center_mm) <= own.diameter_mm
+        most_mm = WIDER * asked_mm + max(made.mask.spacing_mm[1:])  # a mask is measured to the edges of its voxels
+        return own.diameter_mm > most_mm and 2 * dist(own.center_mm, nodule.center_mm) <= own.diameter_mm
 
     def stays(mask: Region) -> bool:
         by_place = [nodule for own, nodule in pairs if own is None]

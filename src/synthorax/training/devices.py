@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import torch
 from lightning_fabric import Fabric
@@ -12,6 +13,10 @@ from synthorax.training.config import Precision
 
 MOST_DEVICES = 1024
 """Largest number of devices on a host, and of hosts; no machine can start more processes."""
+
+
+LAUNCHED = ("MASTER_ADDR", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE")
+"""Variables of the environment, one of which says where the processes of other hosts are."""
 
 
 def kind_of(device: str) -> str:
@@ -32,12 +37,16 @@ def make_fabric(device: str = "auto", devices: int = 1, nodes: int = 1, precisio
         precision: `32`, `tf32` or `bf16`; `training.precision.with_precision` resolves `auto`.
 
     Raises:
-        InputError: this machine lacks such a device or has too few of them, or a number is out of its range.
+        InputError: this machine lacks such a device or has too few of them, a number is out of its range, or there are
+            several hosts and the environment does not say where the others are.
     """
     if min(devices, nodes) < 1:
         raise InputError("devices", f"{devices} on {nodes} nodes", "1 or more")
     if max(devices, nodes) > MOST_DEVICES:
         raise InputError("devices", f"{devices} on {nodes} nodes", f"at most {MOST_DEVICES} of each")
+    if nodes > 1 and not any(name in os.environ for name in LAUNCHED):
+        expected = "MASTER_ADDR, MASTER_PORT and NODE_RANK in the environment, or a start by srun or torchrun"
+        raise InputError("nodes", f"{nodes}, but nothing that says where the other hosts are", expected)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "32"
     try:
