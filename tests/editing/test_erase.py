@@ -322,7 +322,7 @@ def test_a_nodule_stays_if_at_most_half_of_its_voxels_may_have_changed_and_it_is
     left = staying(lines, changed, [erased])
     assert [own.voxels for own in left] == [0, 8, 0]
     assert notes_of_staying(left) == ["nodule 02: kept in the scan"]
-    said = "nodule 02: its mask stays, since it is not erased whole; 4 of its 8 voxels lie in the edit region"
+    said = "nodule 02: its mask stays, since it may not be erased whole; 4 of its 8 voxels lie in the edit region"
     assert notes_of_cuts(left, changed) == [said]
 
 

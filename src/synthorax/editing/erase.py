@@ -223,7 +223,7 @@ def notes_of_cuts(nodules: Sequence[Region], changed: NDArray[np.bool_]) -> list
     for i, own in enumerate(nodules, start=1):
         if cut := _within(own, changed):
             share = f"{cut} of its {own.voxels} voxels lie in the edit region"
-            notes.append((f"its mask stays, since it is not erased whole; {share}", f"{i:02d}"))
+            notes.append((f"its mask stays, since it may not be erased whole; {share}", f"{i:02d}"))
     return by_nodule(notes)
 
 
