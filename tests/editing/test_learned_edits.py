@@ -168,6 +168,22 @@ def test_what_was_replaced_has_the_noise_of_the_scan_once():
     assert deviations[True] == pytest.approx(SCANNER.noise_hu, rel=0.15)
 
 
+@pytest.mark.parametrize("spacing_mm", [(2.5, 0.7, 0.7), (1.0, 1.0, 1.0), (0.6, 0.6, 0.6)])
+def test_an_erasure_leaves_nothing_of_a_nodule_that_is_sharper_than_the_in_painters_grid(spacing_mm):
+    patch = lung(spacing_mm)
+    away = away_mm(patch.shape, patch.spacing_mm)
+    dense = replace(patch, voxels=patch.voxels + np.where(away < 3, 850, 0).astype(np.float32))
+
+    def paint(hu, region, edit, seed):
+        ball = away_mm(hu.shape, SPEC.spacing_mm) <= edit.nodule.diameter_mm / 2 + 3
+        noise = SCANNER.noise(hu.shape, SPEC.spacing_mm, seed)
+        return np.where(ball, LUNG_HU + noise, hu).astype(np.float32), None
+
+    made, _ = edited(in_painter(paint, keeps_noise=True, ball_mm=lambda mm, spec: mm + 6), dense, 6, "erase")
+    assert made.hu[away < 3].mean() == pytest.approx(LUNG_HU, abs=25)
+    assert made.hu[away < 5].std() == pytest.approx(SCANNER.noise_hu, rel=0.5)
+
+
 def test_an_in_painters_own_noise_is_exchanged_for_that_of_the_scan_and_its_edges_stay():
     patch = lung((1.0, 1.0, 1.0))
     away = away_mm(patch.shape, patch.spacing_mm)
