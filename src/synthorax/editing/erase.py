@@ -23,7 +23,7 @@ from synthorax.region import Region, paint_labels, regions_of
 from synthorax.seeding import derive
 from synthorax.volume import Volume
 
-WIDER = 1.25
+WIDER_THAN_ASKED = 1.25
 """Ratio of a known nodule's diameter to the requested one from which on an erasure at its place leaves a part of it."""
 STILL_THERE = 0.25
 """Share of a nodule's density above the lung from which on it is not gone."""
@@ -169,7 +169,9 @@ def left_of(nodules: Sequence[Region], made: Edited, owns: Sequence[Region | Non
     def is_wider(mask: Region, nodule: Nodule) -> bool:
         """Return whether a nodule was erased at its place with too small a diameter."""
         own, asked_mm = ball_around(mask, made.mask), nodule.attributes.diameter_mm or inf
-        most_mm = WIDER * asked_mm + max(made.mask.spacing_mm[1:])  # a mask is measured to the edges of its voxels
+        most_mm = WIDER_THAN_ASKED * asked_mm + max(
+            made.mask.spacing_mm[1:]
+        )  # a mask is measured to the edges of its voxels
         return own.diameter_mm > most_mm and 2 * dist(own.center_mm, nodule.center_mm) <= own.diameter_mm
 
     def stays(mask: Region) -> bool:
