@@ -266,7 +266,7 @@ class Learned:
         if self._keeps_noise and edit.kind == "erase":  # the nodule's finest detail must not stay
             noise = measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed).astype(np.float32)
             fine_noise = noise - onto(resample_like(replace(patch, voxels=noise), grid, fill=0), patch, fill=0)
-            result = hu + share * (onto(grid, patch) + changed - hu) + fine_noise
+            result = hu + share * (onto(grid, patch) + changed - hu) + np.where(share > 0, fine_noise, 0)
         elif self._keeps_noise:
             result = hu + share * changed
         else:  # fine noise of replaced voxels is removed, and noise of the same kind is added
