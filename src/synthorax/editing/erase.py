@@ -169,14 +169,12 @@ def left_of(nodules: Sequence[Region], made: Edited, owns: Sequence[Region | Non
     def is_wider(mask: Region, nodule: Nodule) -> bool:
         """Return whether a nodule was erased at its place with too small a diameter."""
         own, asked_mm = ball_around(mask, made.mask), nodule.attributes.diameter_mm or inf
-        most_mm = WIDER_THAN_ASKED * asked_mm + max(
-            made.mask.spacing_mm[1:]
-        )  # a mask is measured to the edges of its voxels
+        voxel_mm = max(made.mask.spacing_mm[1:])  # a mask is measured to the edges of its voxels
+        most_mm = WIDER_THAN_ASKED * asked_mm + voxel_mm
         return own.diameter_mm > most_mm and 2 * dist(own.center_mm, nodule.center_mm) <= own.diameter_mm
 
     def stays(mask: Region) -> bool:
-        by_place = [nodule for own, nodule in pairs if own is None]
-        in_part = mask.voxels > 0 and any(is_wider(mask, nodule) for nodule in by_place)
+        in_part = mask.voxels > 0 and any(is_wider(mask, nodule) for own, nodule in pairs if own is None)
         return in_part or any(is_of(mask, *each) for each in visible)
 
     after = staying(nodules, made.region.voxels, erased)

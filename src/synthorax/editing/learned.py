@@ -263,16 +263,16 @@ class Learned:
             change -= (replaced * own_noise * allowed).astype(np.float32)
         changed, share = (onto(replace(grid, voxels=v), patch, fill=0) for v in (change, replaced))
         share = share * region
-        if self._keeps_noise and edit.kind == "erase":  # the nodule's finest detail must not stay
-            noise = measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed).astype(np.float32)
-            fine_noise = noise - onto(resample_like(replace(patch, voxels=noise), grid, fill=0), patch, fill=0)
-            result = hu + share * (onto(grid, patch) + changed - hu) + np.where(share > 0, fine_noise, 0)
-        elif self._keeps_noise:
+        if self._keeps_noise and edit.kind == "inject":
             result = hu + share * changed
-        else:  # fine noise of replaced voxels is removed, and noise of the same kind is added
+        else:  # detail finer than the grid is removed, of a nodule to erase too, and noise of the same kind is added
             before = onto(grid, patch)
             result = hu + share * (before + changed - hu)
-            if self._exchanges_noise:
+            if self._keeps_noise:
+                noise = measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed).astype(np.float32)
+                on_its_grid = resample_like(replace(patch, voxels=noise), grid, fill=0)
+                result = result + np.where(share > 0, noise - onto(on_its_grid, patch, fill=0), 0)
+            elif self._exchanges_noise:
                 result = result + measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed)
         own = _mask_made(done, patch)
         if edit.kind == "inject" and edit.mask is not None and mask is not None and (mask == asked.mask).all():

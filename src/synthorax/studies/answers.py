@@ -124,7 +124,7 @@ def about_p(trainings: int, corrected_for: str) -> str:
     over = (
         "Intervals and p are by Student's t over patients and trainings"
         if trainings > 1
-        else ("Intervals resample test patients")
+        else "Intervals resample test patients"
     )
     least = f"left out with fewer than {LEAST_TRAININGS} trainings of each arm"
     return f"{over}. p is corrected for {corrected_for} by Holm's method, and {least}."
