@@ -21,7 +21,7 @@ from synthorax import api, hub
 from synthorax.datasets.lineage import check_unseen
 from synthorax.datasets.store import Store
 from synthorax.makers import Maker, Method
-from synthorax.provenance import fingerprint
+from synthorax.provenance import fingerprint, making_key
 from synthorax.studies.detection import detection_study
 from synthorax.studies.malignancy import malignancy_study
 from synthorax.studies.malignancy_recipes import PAPER_RATIO, ArmKind
@@ -59,7 +59,7 @@ def measured_arms(real: Path, flow: str, few_flow: str | None, out: Path, code: 
     flows = {name: hub.find(run, ("injects", "makes patches")) for name, run in (("all", flow), ("few", few_flow))}
     found: dict[str, Any] = {}
     for name, maker in flows.items():
-        key = fingerprint(repr((maker.lineage.model_sha256, code)).encode())[:16]
+        key = fingerprint(repr((making_key(maker), code)).encode())[:16]
         studies = {
             "detection": partial(detection_arms, real, few_store, name, maker),
             "malignancy": partial(malignancy_arms, real, name, cast(Method, maker)),

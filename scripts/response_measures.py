@@ -23,7 +23,7 @@ from synthorax.errors import InputError
 from synthorax.makers import Method
 from synthorax.metrics.estimates import Equivalence, Estimate
 from synthorax.patch import NEGATIVE
-from synthorax.provenance import fingerprint
+from synthorax.provenance import fingerprint, making_key
 from synthorax.studies.baselines import detection_splits
 from synthorax.studies.detection import DETECTION_STRATA_MM
 from synthorax.studies.erased import Erasures, NoduleSite, erased, nodule_sites
@@ -96,7 +96,7 @@ class Judging:
 
     def erased(self, name: str, method: Method, *, with_masks: bool) -> Erasures:
         """Return a method's results for the nodules, which are kept."""
-        content = [method.lineage.model_sha256, self.store.fingerprint, self.split, str(with_masks)]
+        content = [making_key(method), self.store.fingerprint, self.split, str(with_masks)]
         key = fingerprint("\n".join(content).encode() + code_of(CODE))[:16]
         file = self.out / "made" / f"{name}-erased-{key}.pickle"
         return kept(file, lambda: erased(method, self.sites, SEED, with_masks=with_masks))

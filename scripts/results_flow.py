@@ -56,7 +56,7 @@ from synthorax.datasets.store import Store
 from synthorax.io.atomic import atomic_file
 from synthorax.io.mappings import read_mapping
 from synthorax.makers import Maker, Method
-from synthorax.provenance import fingerprint
+from synthorax.provenance import fingerprint, making_key
 from synthorax.studies.fidelity_page import study_fidelity
 from synthorax.studies.results import machine
 from synthorax.tasks.config import task_config
@@ -109,7 +109,7 @@ def measure(out: Path, methods: Sequence[str], erasers: Sequence[str], flow: str
     for part, make in parts.items():
         kind, _, name = part.partition("-")
         method = every[name or FLOW]
-        key = fingerprint(repr((method.lineage.model_sha256, quick, figures_code())).encode())[:16]
+        key = fingerprint(repr((making_key(method), quick, figures_code())).encode())[:16]
         found = kept_figures(out / "parts" / f"{part}.json", key, make)
         figures[kind] |= {name or FLOW: found}
         say(started, f"{part}: {found['cpu minutes']:g} CPU minutes")
