@@ -184,6 +184,24 @@ def test_an_erasure_leaves_nothing_of_a_nodule_that_is_sharper_than_the_in_paint
     assert made.hu[away < 5].std() == pytest.approx(SCANNER.noise_hu, rel=0.5)
 
 
+@pytest.mark.parametrize("spacing_mm", [(2.5, 0.7, 0.7), (1.25, 0.7, 0.7), (1.0, 1.0, 1.0), (0.6, 0.6, 0.6)])
+def test_nothing_shines_through_a_nodule_that_replaced_a_vessel(spacing_mm):
+    patch = lung(spacing_mm)
+    z, y, _ = np.indices(patch.shape)
+    middle = (np.array(patch.shape) - 1) / 2
+    from_vessel = np.hypot((z - middle[0]) * spacing_mm[0], (y - middle[1]) * spacing_mm[1] - 2)  # mm
+    crossed = replace(patch, voxels=patch.voxels + np.where(from_vessel < 1.2, 800, 0).astype(np.float32))
+
+    def paint(hu, region, edit, seed):
+        ball = away_mm(hu.shape, SPEC.spacing_mm) <= edit.nodule.diameter_mm / 2
+        return np.where(ball, SCANNER.noise(hu.shape, SPEC.spacing_mm, seed), hu).astype(np.float32), ball
+
+    made, _ = edited(in_painter(paint, keeps_noise=True), crossed, 20)
+    core = away_mm(patch.shape, spacing_mm) < 7
+    assert made.hu[core & (from_vessel < 1.2)].mean() == pytest.approx(0, abs=25)
+    assert made.hu[core].std() == pytest.approx(SCANNER.noise_hu, rel=0.15)
+
+
 def test_an_in_painters_own_noise_is_exchanged_for_that_of_the_scan_and_its_edges_stay():
     patch = lung((1.0, 1.0, 1.0))
     away = away_mm(patch.shape, patch.spacing_mm)

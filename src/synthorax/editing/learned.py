@@ -263,17 +263,13 @@ class Learned:
             change -= (replaced * own_noise * allowed).astype(np.float32)
         changed, share = (onto(replace(grid, voxels=v), patch, fill=0) for v in (change, replaced))
         share = share * region
-        if self._keeps_noise and edit.kind == "inject":
-            result = hu + share * changed
-        else:  # detail finer than the grid is removed, of a nodule to erase too, and noise of the same kind is added
-            before = onto(grid, patch)
-            result = hu + share * (before + changed - hu)
+        # What was there goes with its detail finer than the grid, be it noise, a vessel or the edge of a nodule.
+        result = hu + share * (onto(grid, patch) + changed - hu)
+        if self._keeps_noise or self._exchanges_noise:
+            noise = measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed).astype(np.float32)
             if self._keeps_noise:
-                noise = measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed).astype(np.float32)
-                on_its_grid = resample_like(replace(patch, voxels=noise), grid, fill=0)
-                result = result + np.where(share > 0, noise - onto(on_its_grid, patch, fill=0), 0)
-            elif self._exchanges_noise:
-                result = result + measure_scanner(patch).noise_lost(share, patch.spacing_mm, seed)
+                noise = np.where(share > 0, _finer_than(grid, replace(patch, voxels=noise)), 0)
+            result = result + noise
         own = _mask_made(done, patch)
         if edit.kind == "inject" and edit.mask is not None and mask is not None and (mask == asked.mask).all():
             own = edit.mask & region  # the requested mask itself, which resampling from the grid would blunt
@@ -353,6 +349,18 @@ def _diameter_mm(mask: NDArray[np.bool_] | None, patch: Volume) -> float:
     if mask is None or not mask.any():
         return min(patch.spacing_mm[1:]) / 2
     return axial_diameter_mm(np.argwhere(mask), patch.spacing_mm)
+
+
+def _finer_than(grid: Volume, noise: Volume) -> NDArray[np.float32]:
+    """Return the part of a scan's noise that a coarser grid does not show, in HU [z, y, x].
+
+    It is amplified to restore the scan's variance when added to other noise of the grid, with which it is uncorrelated.
+    """
+    shown = onto(resample_like(noise, grid, fill=0), noise, fill=0)
+    fine = noise.voxels - shown
+    missing, found = (float(np.square(part).sum()) for part in (noise.voxels, fine))
+    missing -= float(np.square(shown).sum())
+    return fine * np.float32(np.sqrt(max(missing, 0) / found) if found else 0)
 
 
 def _without_fine_noise(made: Volume) -> NDArray[np.float32]:
