@@ -11,7 +11,7 @@ from synthorax.datasets.tissue import with_tissue
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU
 from synthorax.makers import Lineage
-from synthorax.systems.translation.coding import cleaned, coded
+from synthorax.systems.translation.coding import cleaned, coded, correlated
 from synthorax.systems.translation.config import PRESETS, TrainingOptions, TranslationConfig
 from synthorax.systems.translation.maker import TranslationPainter
 from synthorax.systems.translation.pool import exchanged
@@ -60,6 +60,17 @@ def test_a_mask_shows_the_nodules_alone_and_its_noise_goes_up_to_a_twentieth():
     noisy = coded(tissue, config(inputs="mask-noise", as_published=True), noise)[0, 0]
     torch.testing.assert_close(noisy[:6], -1 + 0.1 * noise[0, :6])
     assert noisy[6] == 1
+
+
+@pytest.mark.parametrize(("correlation", "shape"), [(0.6, (64, 64, 64)), (0.3, (64, 64, 64)), (0.7, (1, 400, 400))])
+def test_noise_gets_the_correlation_of_neighbours_and_keeps_its_variance(correlation, shape):
+    white = torch.randn((1, 1, *shape), generator=torch.Generator().manual_seed(0))
+    found = correlated(white, correlation)[0, 0]
+    assert found.var().item() == pytest.approx(1, abs=0.05)
+    for axis in [i for i, n in enumerate(shape) if n > 1]:
+        before, after = (found.narrow(axis, i, shape[axis] - 1) for i in (0, 1))
+        assert (before * after).mean().item() == pytest.approx(correlation, abs=0.03)
+    assert torch.equal(correlated(white, 0.0), white)
 
 
 def test_a_cleaned_label_map_has_no_speckle_and_its_nodules_to_the_voxel():
@@ -246,7 +257,7 @@ def test_a_window_is_painted_at_its_place_in_hu(settings):
 
 
 def test_texture_belongs_to_the_voxel_of_the_whole_map_and_not_to_the_window():
-    painter = painter_of(noise=1, size=(16, 16, 16))
+    painter = painter_of(noise=1, noise_correlation=0.6, size=(16, 16, 16))
     labels = replace(window((48, 16, 16)), voxels=np.full((48, 16, 16), TissueClass.OTHER, np.uint8))
     first = painter.paint(labels, (0, 0, 0), 5).voxels
     later = replace(labels, voxels=labels.voxels[:32])

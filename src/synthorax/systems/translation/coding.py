@@ -1,6 +1,8 @@
-"""Encodes label maps as input of the networks, and smooths label maps."""
+"""Encodes label maps as input of the networks, smooths label maps, and correlates noise."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from jaxtyping import Float, UInt8
@@ -38,6 +40,29 @@ def coded(
         codes = torch.tensor(THESIS_CODES, device=tissue.device)[tissue.long()]
         return (codes / THESIS_SCALE - 1)[:, None]
     return functional.one_hot(tissue.long(), LABEL_CLASSES).movedim(-1, 1).float()
+
+
+def correlated(noise: Float[Tensor, "b n d y x"], correlation: float) -> Float[Tensor, "b n d y x"]:
+    """Return white noise smoothed to a correlation of neighbouring voxels, with the same variance.
+
+    Each axis of several voxels is convolved with (a, 1, a), normalised, and mirrored at its ends.
+
+    Args:
+        noise: white noise.
+        correlation: correlation of two neighbouring voxels along an axis, from 0 to less than 1 / sqrt(2).
+    """
+    if not correlation:
+        return noise
+    side = (1 - math.sqrt(1 - 2 * correlation**2)) / (2 * correlation)
+    for axis in range(-3, 0):
+        if (size := noise.shape[axis]) < 2:
+            continue
+        order = torch.arange(-1, size + 1, device=noise.device).abs()
+        order[-1] = size - 2
+        padded = noise.index_select(axis, order)
+        before, after = padded.narrow(axis, 0, size), padded.narrow(axis, 2, size)
+        noise = (noise + side * (before + after)) / math.sqrt(1 + 2 * side**2)
+    return noise
 
 
 def cleaned(tissue: UInt8[Tensor, "b z y x"]) -> UInt8[Tensor, "b z y x"]:

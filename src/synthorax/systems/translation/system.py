@@ -13,7 +13,7 @@ from torch.nn import functional
 from synthorax.errors import InputError
 from synthorax.nn.modes import evaluating, frozen
 from synthorax.seeding import derive, generator
-from synthorax.systems.translation.coding import coded
+from synthorax.systems.translation.coding import coded, correlated
 from synthorax.systems.translation.config import LABEL_CLASSES, TranslationConfig
 from synthorax.systems.translation.networks import (
     End,
@@ -217,9 +217,11 @@ class Translation(TrainedSystem):
         Args:
             network: the painter or its moving average.
             labels: encoded label maps.
-            noise: white noise; None if not configured.
+            noise: white noise, which `noise_correlation` smooths; None if not configured.
         """
-        shown = labels if noise is None else torch.cat([labels, noise], 1)
+        shown = labels
+        if noise is not None:
+            shown = torch.cat([labels, correlated(noise, self.config.noise_correlation)], 1)
         with self.autocast():
             made: Tensor = network(shown.flatten(1, 2) if self.config.by_slices else shown)
         return made.float()
