@@ -145,6 +145,21 @@ def test_the_learning_rate_drops_when_its_time_has_come():
     )
 
 
+def test_the_moving_average_is_what_finds_nodules_after_training():
+    config = SEGMENTER.model_copy(update={"steps": 4, "ema_decay": 0.5})
+    task = Segmentation(config)
+    learned(task, lambda step: balls(step, 4))
+    task.update_averages()
+    patches = balls(99, 4)["ct"]
+    found = task.logits(patches)
+    with torch.no_grad():
+        assert torch.equal(found, task.averages["network"].eval()(patches))
+        assert not torch.equal(found, task.network.eval()(patches))
+    again = Segmentation(config, seed=1)
+    again.load_weights(task.weights())
+    assert torch.equal(again.logits(patches), found)
+
+
 def test_weight_decay_shrinks_weights_apart_from_the_gradient():
     made = {}
     for decay in (0.0, 10.0):

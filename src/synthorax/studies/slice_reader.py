@@ -81,7 +81,7 @@ class SliceReader:
 
     def __init__(self, task: Classification, weights_sha256: str) -> None:
         self._task = task
-        network = task.network.eval()
+        network = task.best_network.eval()
         assert isinstance(network, SliceNet)
         self._network: SliceNet = network
         low, high = task.config.window_hu

@@ -17,6 +17,8 @@ from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.networks.build import build
 from synthorax.training.trainable import Share, Trainable
 
+NETWORK = "network"
+"""Name of a task's network."""
 SCORED_AT_ONCE = 64
 """Patches that go through the network together."""
 READ_AT_ONCE = 8 * SCORED_AT_ONCE
@@ -49,12 +51,18 @@ class Task(Trainable):
     def __init__(self, config: TaskConfig, seed: int = 0) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, self.name))
-            super().__init__(config, {"network": build(config.network)}, seed=seed)
+            decays = {NETWORK: config.ema_decay}
+            super().__init__(config, {NETWORK: build(config.network)}, seed=seed, decays=decays)
 
     @property
     def network(self) -> nn.Module:
-        """The network of the task."""
-        return self.networks["network"]
+        """The network that is trained."""
+        return self.networks[NETWORK]
+
+    @property
+    def best_network(self) -> nn.Module:
+        """The network that is used outside training: the moving average, if there is one."""
+        return self.averages.get(NETWORK, self.network)
 
     def check(self, world: int) -> None:
         Share(0, world).rows(self.config.batch_size)
@@ -81,11 +89,11 @@ class Task(Trainable):
     @torch.no_grad()
     def logits(self, patches: Tensor) -> Tensor:
         """Return the logits of patches [n, 1, z, y, x] within -1 to 1, on the CPU."""
-        self.network.eval()
+        network = self.best_network.eval()
         found = []
         for part in patches.split(SCORED_AT_ONCE):
             with self.autocast():
-                found.append(self.network(part.to(self.device, memory_format=self.memory_format)).float().cpu())
+                found.append(network(part.to(self.device, memory_format=self.memory_format)).float().cpu())
         return torch.cat(found)
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 
 from synthorax.patch import PatchSettings
 from synthorax.tasks.networks.config import DetectorConfig, NetworkConfig, ResNetConfig, SqueezeNetConfig, UNetConfig
-from synthorax.training.config import NotNegative, Positive, Precision, choose
+from synthorax.training.config import Decay, NotNegative, Positive, Precision, choose
 
 
 class TaskConfig(PatchSettings):
@@ -26,6 +26,7 @@ class TaskConfig(PatchSettings):
         late_rate: learning rate in the last part of training.
         late_from: share of the steps after which `late_rate` is used.
         weight_decay: weight decay of AdamW.
+        ema_decay: decay of the moving average of the weights, which is then used outside training; 0 keeps none.
         flip: mirror each axis with probability 0.5.
         turn: rotate by 90 degrees about the z axis with probability 0.5.
         shift_voxels: largest random shift along each axis.
@@ -43,6 +44,7 @@ class TaskConfig(PatchSettings):
     late_rate: Positive = 1e-4
     late_from: float = Field(default=0.5, ge=0, le=1)
     weight_decay: NotNegative = 0.0
+    ema_decay: Decay = 0.0
     flip: bool = True
     turn: bool = False
     shift_voxels: NotNegative = 0.0

@@ -33,10 +33,10 @@ class FeatureNet(Classification):
         """
         config = self.config
         return FromNetwork(
-            self.network,
+            self.best_network,
             name,
             weights_sha256,
-            dimensions=int(self.network.feature_size),  # type: ignore[arg-type]
+            dimensions=int(self.best_network.feature_size),  # type: ignore[arg-type]
             window_hu=config.window_hu,
             spacing_mm=config.spacing_mm,
             classes=True,
