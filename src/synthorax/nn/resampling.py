@@ -72,12 +72,18 @@ def unfolded(channels: Float[Tensor, "b c*n*n*n z y x"], n: int) -> Float[Tensor
     return split.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
 
-def without_grid(voxels: Float[Tensor, "b c z y x"]) -> Float[Tensor, "b c z y x"]:
-    """Return the mean of each voxel and its preceding neighbours along the axes, which removes patterns of period two.
+def without_grid(voxels: Float[Tensor, "b c ..."], period: int = 2) -> Float[Tensor, "b c ..."]:
+    """Return the mean of each voxel and its preceding neighbours along the axes, which removes patterns of a period.
 
     Voxels that were unfolded from channels have such patterns wherever the channels differ in brightness.
+
+    Args:
+        voxels: slices or volumes.
+        period: of the patterns, in voxels along each axis.
     """
-    return functional.avg_pool3d(functional.pad(voxels, (1, 0) * 3, mode="replicate"), 2, stride=1)
+    axes = voxels.ndim - 2
+    mean = functional.avg_pool2d if axes == 2 else functional.avg_pool3d
+    return mean(functional.pad(voxels, (period - 1, 0) * axes, mode="replicate"), period, stride=1)
 
 
 def _widen(kernel: Float[Tensor, "d c ..."]) -> Float[Tensor, "d c ..."]:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
@@ -65,6 +66,17 @@ def test_a_folded_generator_begins_without_a_grid():
     made = SliceGenerator(SMOKE).fine(torch.randn(1, 8, 4, 4))
     pixels = functional.pixel_shuffle(made, 2)
     torch.testing.assert_close(pixels[:, :, ::2, ::2], pixels[:, :, 1::2, 1::2])
+
+
+def test_a_folded_generator_whose_training_made_a_grid_does_not_show_it():
+    torch.manual_seed(0)
+    generator = SliceGenerator(SMOKE)
+    nn.init.normal_(generator.fine.bias, std=3.0)  # each pixel of a block of 2 x 2 has a brightness of its own
+    nn.init.zeros_(generator.fine.weight)
+    with torch.no_grad():
+        made = generator(torch.randn(2, SMOKE.latent), torch.randn(2, 3 * SMOKE.grain, 8, 8) if SMOKE.grain else None)
+    inner = made[..., 2:-2, 2:-2]
+    assert inner.std((-1, -2)).max() < 1e-4
 
 
 def test_the_critic_of_slices_listens_to_position_and_spacing():

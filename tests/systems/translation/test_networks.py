@@ -121,6 +121,26 @@ def test_no_layer_of_our_critic_makes_much_more_of_its_input():
             assert torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2) < 1.1
 
 
+def test_our_critic_sees_the_ct_enlarged_and_the_label_map_as_it_is():
+    torch.manual_seed(0)
+    critic = LocalCritic(2, 3, width=4, contrast=5.0).eval()
+    plain = LocalCritic(2, 3, width=4).eval()
+    plain.load_state_dict(critic.state_dict())
+    windows = torch.randn(2, 3, 32, 32)
+    enlarged = windows * torch.tensor([1.0, 1.0, 5.0])[:, None, None]
+    torch.testing.assert_close(critic(windows), plain(enlarged))
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_folded_painter_whose_training_made_a_grid_does_not_paint_it(axes):
+    torch.manual_seed(0)
+    painter = LocalPainter(axes, 1, 1, width=8, blocks=1, end="linear", fold=2)
+    nn.init.normal_(painter.finest[2].weight, std=0.5)
+    with torch.no_grad():
+        made = painter(torch.ones(1, 1, *[64] * axes))[(0, 0, *[slice(24, 40)] * axes)]
+    assert made.std() < 1e-3 * made.abs().mean()
+
+
 @pytest.mark.parametrize("axes", [2, 3])
 def test_a_new_folded_painter_lays_no_grid_of_period_two_over_its_output(axes):
     torch.manual_seed(0)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from synthorax.nn.critics import LEAK
 from synthorax.nn.initialisation import initialise_alike
-from synthorax.nn.resampling import UpsampleConv2d
+from synthorax.nn.resampling import UpsampleConv2d, without_grid
 from synthorax.systems.ct_sgan.config import CtSganConfig
 
 RESIDUAL = 0.1
@@ -96,7 +96,8 @@ class SliceGenerator(nn.Module):
             features = block(features, latent, grain)
         features = functional.leaky_relu(features, LEAK)
         if self.fine is not None:
-            features = functional.leaky_relu(functional.pixel_shuffle(self.fine(features), self.fold), LEAK)
+            features = without_grid(functional.pixel_shuffle(self.fine(features), self.fold), self.fold)
+            features = functional.leaky_relu(features, LEAK)
         with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round a pixel by up to 3 HU
             return torch.tanh(self.out(features.float()))
 

@@ -46,6 +46,8 @@ class TranslationConfig(PatchSettings):
         width: channels of the painter's first convolution.
         blocks: residual blocks of the painter on its coarsest grid (6 for CycleGAN).
         critic_width: channels of the critics' first convolution.
+        critic_contrast: factor of the CT in the input of its critic, which decides how small a difference of HU the critic
+            can tell, because spectral normalisation limits its slope; not with `as_published`.
         fold: 2 halves the painter's finest grid along each axis and makes blocks of voxels its channels, for a fraction
             of the computation; not with `as_published`.
         noise: channels of noise that the painter gets in addition to the label map, from which it can make the
@@ -94,6 +96,7 @@ class TranslationConfig(PatchSettings):
     width: PositiveInt = 32
     blocks: PositiveInt = 6
     critic_width: PositiveInt = 64
+    critic_contrast: Positive = 1.0
     fold: Literal[1, 2] = 1
     noise: NonNegativeInt = 0
     noise_correlation: float = Field(default=0.0, ge=0, le=0.7)

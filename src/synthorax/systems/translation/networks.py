@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from synthorax.nn.critics import LEAK
 from synthorax.nn.initialisation import initialise_alike
-from synthorax.nn.resampling import folded, unfolded
+from synthorax.nn.resampling import folded, unfolded, without_grid
 
 End = Literal["tanh", "linear", "classes"]
 """Activation of the last layer: tanh, none, or softmax over the classes."""
@@ -175,7 +175,7 @@ class LocalPainter(nn.Module):
     """A painter without norms over the window: a head, residual blocks on a coarser grid, and a skip connection.
 
     The last convolution also gets the input window, so that edges and noise stay as sharp as in the input. It is
-    computed in 32 bits.
+    computed in 32 bits. Unfolded features are freed of patterns of period two, which a critic would else drive them to.
 
     Args:
         axes: 2 for slices, 3 for volumes.
@@ -215,6 +215,8 @@ class LocalPainter(nn.Module):
             features = block(features)
         features = self.finest(self.joined(torch.cat([head, self.up(features)], 1)))
         voxels = _unfolded(features, self._fold, self._axes)
+        if self._fold > 1:
+            voxels = without_grid(voxels, self._fold)
         with torch.autocast(voxels.device.type, enabled=False):  # bfloat16 would round voxels to some HU
             return ended(self.last(torch.cat([voxels.float(), windows.float()], 1)), self._end)
 
@@ -250,10 +252,13 @@ class LocalCritic(nn.Module):
         axes: 2 for slices, 3 for volumes.
         channels: input channels.
         width: channels of the first convolution.
+        contrast: factor of the last input channel. Under spectral normalisation the score changes by at most the change
+            of the input, so without a factor the critic cannot tell noise of 30 HU.
     """
 
-    def __init__(self, axes: int, channels: int, *, width: int) -> None:
+    def __init__(self, axes: int, channels: int, *, width: int, contrast: float = 1.0) -> None:
         super().__init__()
+        self._contrast = contrast
         conv = CONVS[axes]
         layers: list[nn.Module] = []
         for before, own in ((channels, width), (width, 2 * width), (2 * width, 4 * width)):
@@ -262,7 +267,8 @@ class LocalCritic(nn.Module):
 
     def forward(self, windows: Float[Tensor, "b c ..."]) -> Float[Tensor, "b 1 ..."]:
         """Return unbounded scores: near 1 for real windows, near 0 for painted ones."""
-        scores: Tensor = self.layers(windows)
+        seen = torch.cat([windows[:, :-1], self._contrast * windows[:, -1:]], 1)
+        scores: Tensor = self.layers(seen)
         return scores.float()
 
 

@@ -312,7 +312,7 @@ def _networks(config: TranslationConfig) -> dict[str, nn.Module]:
     judged = 1 if cyclic else seen + 1
     if cyclic:
         networks[READER] = _painter(config, axes, 1, config.channels, label_end)
-    networks[CT_CRITIC] = _critic(config, axes, judged)
+    networks[CT_CRITIC] = _critic(config, axes, judged, config.critic_contrast)
     if cyclic:
         networks[LABEL_CRITIC] = _critic(config, axes, config.channels)
     return networks
@@ -344,9 +344,9 @@ def _painter(config: TranslationConfig, axes: int, channels: int, outputs: int, 
     )
 
 
-def _critic(config: TranslationConfig, axes: int, channels: int) -> nn.Module:
+def _critic(config: TranslationConfig, axes: int, channels: int, contrast: float = 1.0) -> nn.Module:
     if not config.as_published:
-        return LocalCritic(axes, channels, width=config.critic_width)
+        return LocalCritic(axes, channels, width=config.critic_width, contrast=contrast)
     norm = "instance" if config.model == "cyclegan" else "batch"
     return ThesisCritic(axes, channels, width=config.critic_width, norm=norm)  # type: ignore[arg-type]
 
