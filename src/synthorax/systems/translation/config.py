@@ -46,7 +46,7 @@ class TranslationConfig(PatchSettings):
         width: channels of the painter's first convolution.
         blocks: residual blocks of the painter on its coarsest grid (6 for CycleGAN).
         critic_width: channels of the critics' first convolution.
-        critic_contrast: factor of the CT in the input of its critic, which decides how small a difference of HU the critic
+        critic_contrast: factor of the CT in the input of its critic. It decides how small a difference of HU the critic
             can tell, because spectral normalisation limits its slope; not with `as_published`.
         fold: 2 halves the painter's finest grid along each axis and makes blocks of voxels its channels, for a fraction
             of the computation; not with `as_published`.
@@ -170,8 +170,9 @@ class TranslationConfig(PatchSettings):
         if any(n % (WINDOW_MULTIPLE * self.fold) or n < 8 for n in self.size[1 if self.by_slices else 0 :]):
             expected = f"multiples of {WINDOW_MULTIPLE * self.fold}, at least 8; z may be 1"
             raise InputError("size", str(self.size), expected)
-        if self.as_published and (self.fold > 1 or self.noise):
-            raise InputError("as_published", f"true with fold {self.fold} and noise {self.noise}", "fold 1, noise 0")
+        if self.as_published and (self.fold > 1 or self.noise or self.critic_contrast != 1):
+            found = f"true with fold {self.fold}, noise {self.noise} and critic_contrast {self.critic_contrast:g}"
+            raise InputError("as_published", found, "fold 1, noise 0 and critic_contrast 1")
         if self.as_published and min(n for n in self.size if n > 1) < LEAST_PUBLISHED:
             raise InputError("size", str(self.size), f"{LEAST_PUBLISHED} voxels or more for the thesis' critic")
         if self.batch_size % self.parts:
