@@ -75,7 +75,8 @@ def unfolded(channels: Float[Tensor, "b c*n*n*n z y x"], n: int) -> Float[Tensor
 def without_grid(voxels: Float[Tensor, "b c ..."], period: int = 2) -> Float[Tensor, "b c ..."]:
     """Return the mean of each voxel and its preceding neighbours along the axes, which removes patterns of a period.
 
-    Voxels that were unfolded from channels have such patterns wherever the channels differ in brightness.
+    Voxels that were unfolded from channels have such patterns wherever the channels differ in brightness. Voxels with too
+    few before them get the first mean.
 
     Args:
         voxels: slices or volumes.
@@ -83,7 +84,7 @@ def without_grid(voxels: Float[Tensor, "b c ..."], period: int = 2) -> Float[Ten
     """
     axes = voxels.ndim - 2
     mean = functional.avg_pool2d if axes == 2 else functional.avg_pool3d
-    return mean(functional.pad(voxels, (period - 1, 0) * axes, mode="replicate"), period, stride=1)
+    return functional.pad(mean(voxels, period, stride=1), (period - 1, 0) * axes, mode="replicate")
 
 
 def _widen(kernel: Float[Tensor, "d c ..."]) -> Float[Tensor, "d c ..."]:

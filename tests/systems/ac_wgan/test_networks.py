@@ -278,9 +278,9 @@ def test_a_grid_of_period_two_does_not_survive_and_plain_voxels_do():
     grid = (-1.0) ** torch.arange(8)
     flat = torch.full((1, 1, 8, 8, 8), 0.5)
     for pattern in (grid[:, None, None], grid[:, None], grid, grid[:, None] * grid):
-        torch.testing.assert_close(without_grid(flat + pattern)[..., 1:, 1:, 1:], flat[..., 1:, 1:, 1:])
+        torch.testing.assert_close(without_grid(flat + pattern), flat)
     of_four = torch.arange(8.0) % 4 - 1.5
-    torch.testing.assert_close(without_grid(flat + of_four, 4)[..., 3:], flat[..., 3:])
+    torch.testing.assert_close(without_grid(flat + of_four, 4), flat)
 
 
 def test_a_kernel_is_widened_alike_in_bfloat16():
