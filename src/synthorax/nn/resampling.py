@@ -75,8 +75,8 @@ def unfolded(channels: Float[Tensor, "b c*n*n*n z y x"], n: int) -> Float[Tensor
 def without_grid(voxels: Float[Tensor, "b c ..."], period: int = 2) -> Float[Tensor, "b c ..."]:
     """Return the mean of each voxel and its preceding neighbours along the axes, which removes patterns of a period.
 
-    Voxels that were unfolded from channels have such patterns wherever the channels differ in brightness. Voxels with too
-    few before them get the first mean.
+    Voxels that were unfolded from channels have such patterns wherever the channels differ in brightness. Voxels with
+    too few before them get the first mean.
 
     Args:
         voxels: slices or volumes.
