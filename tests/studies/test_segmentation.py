@@ -24,7 +24,7 @@ from synthorax.studies.made_volumes import FewShapes, MadeVolumes, VolumePlan, v
 from synthorax.studies.marked_volumes import NODULE, UNCOUNTED, MarkedVolumes, WindowsOfVolumes, nodule_volumes
 from synthorax.studies.segmentation import check_segmenter_makers
 from synthorax.studies.segmentation_arms import FULL, RealPatients, segmenter_arms
-from synthorax.studies.segmentation_config import SEGMENTERS
+from synthorax.studies.segmentation_config import SEGMENTERS, segmenter
 from synthorax.studies.segmentation_figures import SEGMENTER_MEASURES, Segmented, count_voxels, replaced, spread_of
 from synthorax.tasks.segmentation import Segmentation
 from synthorax.volume import Volume
@@ -254,6 +254,20 @@ def test_a_study_that_is_done_trains_nothing_and_makes_lost_figures_again_alike(
     api.study_segmentation(store, studied.parent, models=[Means(), Dots()], **given)
     assert len(fitted) == 2
     assert lost.read_text() == before
+
+
+@pytest.mark.parametrize("preset", SEGMENTERS)
+def test_checkpoints_keep_their_share_of_other_steps_unless_they_are_given(preset):
+    usual = SEGMENTERS[preset]
+    twice = segmenter(preset, {"steps": 2 * usual.steps})
+    assert twice.checkpoints == tuple(2 * at for at in usual.checkpoints)
+    assert twice.headline == 2 * usual.headline
+    one = segmenter(preset, {"steps": 1})
+    assert (one.checkpoints, one.headline) == ((1,), 1)
+    own = segmenter(preset, {"steps": 6, "checkpoints": [3, 6], "headline": 3})
+    assert (own.checkpoints, own.headline) == ((3, 6), 3)
+    with pytest.raises(InputError, match="setting steps: found 0"):
+        segmenter(preset, {"steps": 0})
 
 
 @pytest.mark.parametrize(

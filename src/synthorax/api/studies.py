@@ -407,15 +407,14 @@ def study_segmentation(
     from synthorax import hub
     from synthorax.studies.results import study_folder
     from synthorax.studies.segmentation_arms import SegmenterArmKind
-    from synthorax.studies.segmentation_config import SEGMENTERS
+    from synthorax.studies.segmentation_config import segmenter
     from synthorax.studies.segmentation_page import study_segmentation as run
-    from synthorax.training.config import choose
 
     kinds = get_args(SegmenterArmKind)
     if unknown := sorted(set(arms or ()) - set(kinds)):
         raise InputError("arms", repr(unknown[0]), ", ".join(kinds))
     check_count("trainings", trainings, 1)
-    config = choose(SEGMENTERS, preset, settings or {})
+    config = segmenter(preset, settings or {})
     makers: list[Maker] = []
     for model in models:
         roles = hub.system_of(model).roles if isinstance(model, str | Path) else model.roles

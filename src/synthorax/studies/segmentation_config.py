@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from synthorax.errors import InputError
 from synthorax.patch import PatchSpec
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.networks.config import UNetConfig
+from synthorax.training.config import choose
 
 HALVED = 8
 """Sizes of volumes and windows must be multiples of this, since the U-Net halves its grid three times."""
@@ -100,3 +104,27 @@ SEGMENTERS = {
 step, measured after 100,000 and 120,000 steps; the thesis does not state the learning rate. `compact` has a quarter of
 the channels and an 80th of the steps, for a CPU, and measures the moving average of the weights. Windows are flipped
 and turned in every arm."""
+
+
+def segmenter(preset: str, settings: Mapping[str, Any]) -> SegmenterConfig:
+    """Return the configuration of a preset with some settings changed.
+
+    If the steps are changed alone, each checkpoint and the headline keep their share of them.
+
+    Args:
+        preset: name of the preset.
+        settings: new values by the names of the settings.
+
+    Raises:
+        InputError: the preset or a setting does not exist, or a value is not valid.
+
+    >>> changed = segmenter("compact", {"steps": 3_000})
+    >>> changed.checkpoints, changed.headline
+    ((1000, 2500, 3000), 2500)
+    """
+    usual, steps = choose(SEGMENTERS, preset, {}), settings.get("steps")
+    if not isinstance(steps, int) or steps < 1 or settings.keys() & {"checkpoints", "headline"}:
+        return choose(SEGMENTERS, preset, settings)
+    moved = {at: max(round(at * steps / usual.steps), 1) for at in usual.checkpoints}
+    own = {"checkpoints": sorted(set(moved.values())), "headline": moved[usual.headline]}
+    return choose(SEGMENTERS, preset, {**settings, **own})

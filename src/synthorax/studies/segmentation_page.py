@@ -96,14 +96,20 @@ def study_segmentation(
 def replaced_sentence(outcome: SegmentationOutcome) -> str:
     """Return the study's outcome in one sentence: how many real patients the synthetic volumes replaced, if known."""
     replaced, counts = outcome.replaced, outcome.counts
-    rise = next(t for t in outcome.tests if (t.a, t.b, t.measure) == (FEW, FULL, COMPARED[0]))
+    main = beside_few("", FOLD, main=True)
+    rise, effect = (
+        next(t for t in outcome.tests if (t.a, t.b, t.measure) == (*arms, COMPARED[0]))
+        for arms in ((FEW, FULL), (main, FEW))
+    )
     if rise.high >= 0:  # the curve, from which patients are read off, does not rise for sure
-        gain = f"{-rise.difference:+.3f}, 95 % interval {-rise.high:+.3f} to {-rise.low:+.3f}"
         better = "a lower" if rise.low > 0 else "no significantly higher"
         return (
             f"This study does not tell how many real patients synthetic volumes replace: {counts['N patients']} real "
-            f"patients give {better} mean Dice than {counts['n patients']} ({gain}); train longer, as with "
-            "--set steps=N, or on more patients."
+            f"patients give {better} mean Dice than {counts['n patients']} "
+            f"({_difference(-rise.difference, -rise.high, -rise.low)}). {FOLD * counts['n volumes']} synthetic volumes "
+            f"beside {counts['n patients']} real patients change it by "
+            f"{_difference(effect.difference, effect.low, effect.high)}. Train longer, as with --set steps=N, or on "
+            "more patients."
         )
     beyond = " (the curve of real patients ends there)" if replaced.high >= replaced.most else ""
     return (
@@ -111,6 +117,12 @@ def replaced_sentence(outcome: SegmentationOutcome) -> str:
         f"{counts['n patients']} real patients replaced {replaced.patients:.0f} further real patients "
         f"(95 % interval {replaced.low:.0f} to {replaced.high:.0f} of {replaced.most}{beyond})."
     )
+
+
+def _difference(value: float, low: float, high: float) -> str:
+    """Return a difference with its interval."""
+    signed = [f"{round(each, 3) + 0.0:+.3f}" for each in (value, low, high)]  # 0.0 makes -0 a 0
+    return f"{signed[0]}, 95 % interval {signed[1]} to {signed[2]}"
 
 
 def segmentation_differences(outcome: SegmentationOutcome) -> Figure:
