@@ -196,6 +196,7 @@ _OURS = TranslationConfig(
     spacing_mm=(1.0, 1.0, 1.0),
     window_hu=(-1024.0, 1000.0),
     critic_width=32,
+    critic_contrast=4.0,
     noise=1,
     noise_correlation=0.6,
     cleaned=0.5,
