@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.annotations.masked import note_on_nodules, separate_nodules
+from synthorax.datasets.patients import MOST_NAMED
 from synthorax.datasets.shapes import LUNG_SPACING_MM, ShapeRecord, ShapeSet
 from synthorax.errors import InputError
 from synthorax.io.arrays import open_npy
@@ -102,7 +103,8 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
     NumPy stacks must be on the grid and are not changed; images are resampled. Shapes of a folder that `prepare shapes`
     wrote, and of the stack in it, keep their patients and ratings. The patients of other masks are those of the rows
     of a `nodules.csv`, beside the masks or in the folder above, that name them in the column `mask`, or in `image`.
-    If any is missing, the set does not tell its patients.
+    If any is missing, the set does not tell its patients. Nodules larger than the grid are left out and counted in a
+    note.
 
     Args:
         path: file or folder.
@@ -110,12 +112,12 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
         spacing_mm: voxel size (z, y, x) of the grid.
 
     Raises:
-        InputError: see `nodule_masks`; or a stack is on another grid, or a nodule is larger than the grid.
+        InputError: see `nodule_masks`; or a stack is on another grid, or every nodule is larger than the grid.
     """
     noted = noted_spacing(path)
     if noted is not None and not np.allclose(noted, spacing_mm):
         raise InputError(path, f"voxels of {noted} mm", f"{tuple(spacing_mm)} mm, as the model has")
-    shapes, records, files = [], [], []
+    shapes, records, files, too_large = [], [], [], []
     notes: dict[str, None] = {}
     for nodule in read_nodule_masks(path, spacing_mm):
         # The fractions of a stack need no assumption here.
@@ -127,16 +129,16 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
         else:
             shape = resample(nodule.mask, nodule.spacing_mm, grid, spacing_mm)
         if shape is None:
-            inside = np.argwhere(nodule.mask)
-            size = (np.ptp(inside, axis=0) + 1) * nodule.spacing_mm
-            raise InputError(
-                nodule.name,
-                f"a nodule of {_times(size)} mm",
-                f"at most the grid's {_times(np.multiply(grid, spacing_mm))} mm (z x y x x)",
-            )
+            too_large.append(nodule.name)
+            continue
         shapes.append(shape)
         files.append(nodule.file)
         records.append(ShapeRecord(shape_id=nodule.name, patient_id=nodule.name))
+    if not shapes:
+        raise InputError(path, f"only nodules {larger_than(grid, spacing_mm)}", "smaller ones, or a larger grid")
+    if too_large:
+        named = ", ".join(too_large[:MOST_NAMED]) + ", ..." * (len(too_large) > MOST_NAMED)
+        notes[f"{path.name}: nodules left out: {len(too_large)} {larger_than(grid, spacing_mm)}: {named}"] = None
     folder = path if path.is_dir() else path.parent
     table = folder / SHAPE_TABLE
     if (folder / MARK).is_file() and table.is_file() and (path == folder or _is_of_shapes(table)):
@@ -149,6 +151,17 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
     if tells := len(owned) == len(records) and all(owned):
         records = [replace(record, patient_id=owner) for record, owner in zip(records, owned, strict=True)]
     return ShapeSet(np.array(shapes, np.float32), spacing_mm, tuple(records), tuple(notes), tells)
+
+
+def larger_than(grid: Sequence[int], spacing_mm: Sequence[float]) -> str:
+    """Return what is said of nodules that do not fit into a grid.
+
+    Args:
+        grid: voxels (z, y, x).
+        spacing_mm: voxel size (z, y, x).
+    """
+    size = " x ".join(f"{mm:.1f}" for mm in np.multiply(grid, spacing_mm))
+    return f"larger than the model's grid of {size} mm (z, y, x; see its setting grid)"
 
 
 def noted_spacing(path: Path) -> tuple[float, float, float] | None:
@@ -301,7 +314,3 @@ def checked_masks(voxels: NDArray, file: object) -> NDArray:
     if low < 0 or (voxels.dtype.kind == "f" and high > 1):
         raise InputError(file, f"values from {low:g} to {high:g}", "values from 0 to 1, or labels 0, 1, 2, ...")
     return voxels.astype(np.float32) if voxels.dtype.kind == "f" else voxels
-
-
-def _times(sizes: Iterable[float]) -> str:
-    return " x ".join(f"{size:.1f}" for size in sizes)

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 
+from synthorax.datasets.shape_files import larger_than
 from synthorax.datasets.shapes import ShapeRecord, ShapeSet
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
@@ -39,7 +40,7 @@ def shapes_of_store(store: Store, grid: tuple[int, int, int], spacing_mm: tuple[
                 continue
             shape = resample(region.mask, case.spacing_mm, grid, spacing_mm)
             if shape is None:
-                left["larger than the model's grid"] += 1
+                left[larger_than(grid, spacing_mm)] += 1
                 continue
             shapes.append(shape)
             name = f"{case.case_id}-{nodule.nodule_id}"
