@@ -274,6 +274,18 @@ def test_a_row_that_cannot_be_used_is_left_out_alone_and_makes_no_healthy_scan(t
     assert (case.nodules, case.annotated) == ((), "none-known")
 
 
+def test_a_nodule_larger_than_its_image_is_left_out_and_the_image_is_not_healthy(tmp_path):
+    write_image(tmp_path / "a.mha", CT)
+    x, y, z = CT.to_world([6, 20, 15]).tolist()
+    row = {"image": "a.mha", "center_x_mm": x, "center_y_mm": y, "center_z_mm": z, "diameter_mm": 300}
+    write_table(tmp_path / "nodules.csv", [row])
+    (case,) = prepare(tmp_path, tmp_path / "store", kind="patches", annotated="all").cases
+    longest = f"{max(n * s for n, s in zip(CT.shape, CT.spacing_mm, strict=True)):.4g}"
+    said = f"left out: a diameter of 300 mm; expected at most {longest} mm, the longest side of the image"
+    assert any(said in note for note in case.notes)
+    assert (case.nodules, case.annotated) == ((), "none-known")
+
+
 def test_a_centre_in_ras_is_told(tmp_path):
     write_image(tmp_path / "a.mha", replace(CT, origin_mm=(10.0, 20.0, 100.0)))
     row = {"image": "a.mha", "center_x_mm": -30, "center_y_mm": -40, "center_z_mm": 110, "diameter_mm": 5}

@@ -134,7 +134,7 @@ class LunaSource:
         lost = 0
         for number, finding in enumerate(self.findings, start=1):
             try:
-                check_inside(ct, finding.center_mm)
+                check_inside(ct, finding.center_mm, finding.diameter_mm)
             except InputError as error:
                 notes.append(f"nodule {number:02d} left out: {error.args[1]}; expected {error.args[2]}")
                 lost += 1

@@ -376,7 +376,7 @@ def _of_row(row: NoduleRow, region: Region | None, label: int, ct: Volume) -> No
     attributes = row.attributes
     if region is None:
         assert row.center_mm is not None
-        check_inside(ct, row.center_mm)
+        check_inside(ct, row.center_mm, attributes.diameter_mm)
         return Nodule(row.nodule_id, row.center_mm, attributes, ratings=row.ratings, extra=row.extra)
     inside = region.indices()
     x, y, z = ct.to_world(inside.mean(0)).tolist()

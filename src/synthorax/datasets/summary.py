@@ -110,8 +110,13 @@ def summary_lines(store: Store) -> list[str]:
         unread = [case.case_id for case in store.cases if any(map(NODULE_LEFT_OUT.match, case.notes))]
         may_state = store.source.get("kind") in OF_ONES_OWN and "annotated" not in store.source
         may_state &= any(case.annotated != "all" and case.case_id not in unread for case in store.cases)
-        advice = "; if your tables and masks have every nodule, add --annotated all --overwrite" * may_state
-        made.append(". ".join(known) + advice)
+        advice = (
+            "if your tables and masks have every nodule, add --annotated all --overwrite"
+            if nodules
+            else "no table or mask with a nodule was read; if you know that these scans have none at all, add "
+            "--annotated all --overwrite"
+        )
+        made.append(". ".join(known) + f"; {advice}" * may_state)
         if unread:
             named = ", ".join(unread[:MOST_LINES]) + f" and {len(unread) - MOST_LINES} more" * (
                 len(unread) > MOST_LINES
