@@ -6,7 +6,7 @@ from pathlib import Path
 
 from synthorax import api
 from synthorax.cli.options import Out, Overwrite, Seed, Workers, parse_zyx
-from synthorax.screen import say
+from synthorax.screen import quantity, say
 
 MIB = 2**20
 
@@ -66,7 +66,7 @@ def pack(
         overwrite=overwrite,
     )
     nodules = sum(len(row["nodules"]) for row in made.rows)
-    say(f"{out}: {len(made)} cases, {nodules} nodules, {out.stat().st_size / MIB:.1f} MiB")
+    say(f"{out}: {quantity(len(made), 'case')}, {quantity(nodules, 'nodule')}, {out.stat().st_size / MIB:.1f} MiB")
 
 
 def unpack(file: Path, *, out: Out, overwrite: Overwrite = False) -> None:
@@ -83,4 +83,4 @@ def unpack(file: Path, *, out: Out, overwrite: Overwrite = False) -> None:
     """
     store = api.unpack(file, out, overwrite=overwrite)
     nodules = sum(len(case.nodules) for case in store.cases)
-    say(f"{out}: {len(store)} cases, {nodules} nodules, fingerprint {store.fingerprint[:16]}")
+    say(f"{out}: {quantity(len(store), 'case')}, {quantity(nodules, 'nodule')}, fingerprint {store.fingerprint[:16]}")

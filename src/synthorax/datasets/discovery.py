@@ -18,6 +18,7 @@ from synthorax.io.dicom_masks import MODALITIES, read_references
 from synthorax.io.dicom_series import FILE_COPY, LOCALIZER, SeriesFiles, group_series
 from synthorax.io.images import image_stem, is_image
 from synthorax.io.walk import LeftOut, survey
+from synthorax.screen import quantity
 
 SEGMENTED_LUNGS = "seg-lungs-LUNA16"
 """Folder of LUNA16 with lung masks, which have the names of the scans."""
@@ -123,7 +124,7 @@ def _of_series(
     """Return the files of a DICOM series, and its patient."""
     lost = [reason for _, reason in series.left_out if reason not in MASKLESS_REASONS]
     if lost:
-        doubts = (*doubts, f"{len(lost)} files beside it were not read and may be its masks")
+        doubts = (*doubts, f"not read: {quantity(len(lost), 'file')} beside it that may be its masks")
     files = Files(header.folder, series.uid, series.patient_id, series.files, masks, doubts, series.left_out)
     return files, Person.of_series(header.about, header.folder.relative_to(base))
 
@@ -154,7 +155,7 @@ def _not_read(paths: Sequence[Path], series: Sequence[SeriesFiles]) -> list[str]
     ]
     if lists:
         named = ", ".join(dict.fromkeys(path.name for path in lists[:MOST_NAMED])) + ", ..." * (len(lists) > MOST_NAMED)
-        notes.append(f"{len(lists)} tables were not read ({named}); only {NODULE_TABLE} is read as a table of nodules")
+        notes.append(f"not read: {quantity(len(lists), 'table')} ({named}); only {NODULE_TABLE} is a table of nodules")
     return notes
 
 

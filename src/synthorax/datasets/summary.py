@@ -91,7 +91,7 @@ def summary_lines(store: Store) -> list[str]:
     left = f"; {len(store.skipped)} left out" if store.skipped else ""
     if lost := nodules_left_out(store):
         left += f"; {quantity(lost, 'nodule')} left out"
-    made = [f"{len(store)} cases, {len(nodules)} nodules, patients: {patients}{left}"]
+    made = [f"{quantity(len(store), 'case')}, {quantity(len(nodules), 'nodule')}, patients: {patients}{left}"]
     if masked < len(nodules):
         made.append(f"nodules: {masked} with a mask, {len(nodules) - masked} with a centre and diameter only")
     made += _of_synthetic(store)
