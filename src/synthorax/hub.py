@@ -76,13 +76,13 @@ class Model:
         """Return the maker of voxels that uses this model.
 
         Args:
-            options: options of its editing; the options of a generator are given to its `sample` instead.
+            options: options of its editing; those of a maker that only samples are given to its `sample` instead.
 
         Raises:
             InputError: the model makes no voxels, or its maker lacks a part that its roles promise.
         """
         made = self.system.maker(self.lineage) if options is None else self.system.editor(self.lineage, options)
-        return check_maker(made, made.roles)
+        return _with_options(check_maker(made, made.roles), options)
 
 
 def find(
@@ -111,7 +111,8 @@ def find(
             raise InputError(named, found, f"a model that makes masks; {cure}")
         from synthorax.editing.blended import Blended  # imports SciPy, which takes half a second
 
-        return _with_options(Blended(cast(Generator, maker), options), options)
+        chosen = own_options(maker) if options is None else options
+        return _with_options(Blended(cast(Generator, maker), chosen), chosen)
     if maker is None or maker.roles.isdisjoint(roles):
         found = " and ".join(sorted(maker.roles)) if maker else "makes no voxels"
         named = what.system.name if isinstance(what, Model) else getattr(maker, "name", "maker")
@@ -138,7 +139,7 @@ def _maker(what: str | Path | Model | Maker, options: Options | None, device: st
 
         what.system.move(make_fabric(device).device)
     edits = None if options is None or roles.isdisjoint(EDITS) else with_makers(options)
-    return _with_options(what.maker(edits), edits)
+    return what.maker(edits)
 
 
 def _with_options(maker: Made, options: Options | None) -> Made:
@@ -147,6 +148,24 @@ def _with_options(maker: Made, options: Options | None) -> Made:
         with suppress(AttributeError):  # of a frozen class of another package
             cast(Any, maker).options = options
     return maker
+
+
+def own_options(maker: Maker) -> Options | None:
+    """Return the options that a maker was made with; None if all of them are the defaults."""
+    own = getattr(maker, "options", None)
+    return own if isinstance(own, Options) and own.given() else None
+
+
+def options_for(maker: Maker, given: Mapping[str, Any]) -> Options | None:
+    """Return the options of a call, on top of those that the maker was made with; None if all are the defaults.
+
+    Raises:
+        InputError: the maker's system has no such option, or a value does not fit.
+    """
+    own = own_options(maker)
+    if not given:
+        return own
+    return with_makers(registry()[maker.name].make_options({**(own.given() if own else {}), **given}))
 
 
 def with_makers(options: Options) -> Options:
@@ -434,6 +453,8 @@ def _places(model: Path | str) -> tuple[Path, Path]:
             if (entry := registry().entries.get(str(model))) is not None and entry.is_trained:
                 found = "a system that has no bundled weights"
                 raise InputError(model, found, f"a run folder of it; train it first: {training_command(entry)}")
+            if entry is not None:
+                raise InputError(model, "a system without weights", f"a model with weights{uses(model)}")
             names = f"or a bundled model: {', '.join(known)}" if known else "no model is bundled"
             found = "no config.yaml, and no bundled model of that name"
             raise InputError(model, found, f"a run folder, as `synthorax train` makes; {names}")

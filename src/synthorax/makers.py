@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, cast, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ Role = Literal["makes shapes", "makes patches", "makes scans", "injects", "erase
 `injects` and `erases` of a `Method`, `paints` of a `Painter` and `judges` of a `Judge`."""
 EditKind = Literal["inject", "erase"]
 Array = Literal["ct", "mask", "occupancy"]
+NodulesKnown = Literal["all", "none-known"]
+"""What is known of the nodules in a maker's scans: `all` of them, so that scans without one are healthy; or none."""
 Asked = tuple[NoduleAttributes, ...]
 """The nodules requested in one sample: none, one, or several in a maker's whole scans."""
 
@@ -90,12 +92,19 @@ Chosen = TypeVar("Chosen", bound=Options)
 Kept = TypeVar("Kept")
 
 
-def options_of(options: Options | None, kind: type[Chosen], name: str) -> Chosen:
-    """Return the options if they are of a system's own class, or that class's defaults for None.
+def options_of(options: Options | None, kind: type[Chosen], name: str, own: Options | None = None) -> Chosen:
+    """Return the options of a call, or for None those that the maker was made with, or else the defaults.
+
+    Args:
+        options: options of a call of `sample` or `scan`.
+        kind: the system's own class of options.
+        name: name of the system, for the error.
+        own: options that the maker was made with, its attribute `options`; None if it was made without.
 
     Raises:
         InputError: the options are of another class.
     """
+    options = own if options is None else options
     if options is None:
         return kind()
     if not isinstance(options, kind):
@@ -329,6 +338,8 @@ class Maker(Protocol):
         lineage: patients whose data stand behind it.
         heeds: names of the nodule attributes that it can be conditioned on; a request for any other is refused.
         roles: its tasks; each implies a protocol of this module.
+        options: only of a maker that was made with options: these options. Manifests record them, and studies make
+            voxels again if they differ.
     """
 
     name: str
@@ -362,7 +373,7 @@ class Generator(Maker, Protocol):
         Args:
             asked: for each sample, the nodules that it is to hold.
             seed: seed of the samples.
-            options: options of the system's own class; its defaults if not given.
+            options: options of the system's own class; for None those that the maker was made with, or the defaults.
 
         Raises:
             InputError: the maker does not use or cannot make a requested attribute, or the options do not fit. Raised
@@ -441,7 +452,7 @@ class Streams(Maker, Protocol):
             `none-known` if they may have nodules.
     """
 
-    nodules_known: Literal["all", "none-known"]
+    nodules_known: NodulesKnown
 
     def scan(self, index: int, seed: int, options: Options | None = None) -> ScanStream:
         """Return scan number `index` of a seed, whose voxels depend on `index`, `seed` and `options` alone.
@@ -449,7 +460,7 @@ class Streams(Maker, Protocol):
         Args:
             index: number of the scan, from 0.
             seed: seed of the scans.
-            options: options of the system's own class; its defaults if not given.
+            options: options of the system's own class; for None those that the maker was made with, or the defaults.
 
         Raises:
             InputError: the options do not fit. Raised by the call itself, before the first slab.
@@ -690,7 +701,8 @@ def _check_part(maker: Generator, part: Samples) -> None:
     for i, mask in enumerate(part.arrays.get("mask", ())):
         labels = set(np.flatnonzero(np.bincount(mask.ravel())).tolist()) - {0}
         if unknown := labels - {nodule.label for nodule in part.nodules[i]}:
-            raise InputError(maker.name, f"a mask with the label {min(unknown)} of no nodule", "labels of its nodules")
+            found = f"the value {min(unknown)} in a mask, but no nodule of that sample with this `label`"
+            raise InputError(maker.name, found, "the `label` of each nodule, which shapes.diameter.as_measured sets")
 
 
 _GENERATOR = ("makes_empty", "selects", "spec", "sample", "select")
@@ -734,6 +746,10 @@ def check_maker(maker: object, roles: Iterable[Role]) -> Maker:
         raise InputError(
             made.name, f"a maker that {' and '.join(sorted(made.roles))}", f"one that {' and '.join(roles)}"
         )
+    if "spec" in names:
+        check_returned(made.name, "`spec`", cast(Generator | Judge, made).spec, PatchSpec, "a PatchSpec")
+    if "nodules_known" in names and (known := cast(Streams, made).nodules_known) not in get_args(NodulesKnown):
+        raise InputError(made.name, f"{known!r} as `nodules_known`", " or ".join(map(repr, get_args(NodulesKnown))))
     return made
 
 

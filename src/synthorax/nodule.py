@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from statistics import median
 from typing import Any, Literal
 
@@ -203,17 +204,24 @@ def rating_values(name: str) -> str:
     >>> rating_values("texture")
     'ground-glass, part-solid, solid, or 1 to 5'
     """
-    scale = f"1 to {MOST_RATING[name]}"
-    number = f"a whole number from {scale}" if name in ORDINARY_KIND else scale
+    number = _scale(name)
     return ", ".join([*RATING_WORDS[name], f"or {number}"]) if name in RATING_WORDS else number
 
 
+def _scale(name: str) -> str:
+    scale = f"1 to {MOST_RATING[name]}"
+    return f"a whole number from {scale}" if name in ORDINARY_KIND else scale
+
+
 def check_attributes(attributes: NoduleAttributes) -> None:
-    """Refuse ratings outside LIDC's scales.
+    """Refuse ratings outside LIDC's scales, and attributes that are no numbers.
 
     Raises:
-        InputError: a rating is outside its scale, or the code of a kind is not a whole number.
+        InputError: a rating is outside its scale, the code of a kind is not a whole number, or a value is no number.
     """
+    for name, given in attributes.given().items():
+        if not isinstance(given, Real) or isinstance(given, bool):
+            raise InputError(name, repr(given), "a number of mm" if name == "diameter_mm" else _scale(name))
     for name in RATINGS:
         value, most = getattr(attributes, name), MOST_RATING[name]
         if value is None:

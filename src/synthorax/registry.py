@@ -55,7 +55,8 @@ class Entry:
         data: kind of its training data, `store` or `shapes`; empty for a system without weights.
         help: one line for the verbs' help.
         api: version of the contract for which it was written.
-        distribution: package to install where the system is missing; set for other packages' systems.
+        distribution: name of the package to install where the system is missing. The registry fills it in; a package
+            leaves it out of its entry.
     """
 
     name: str
@@ -254,9 +255,7 @@ class Registry:
         if name in self.entries:
             return self.entries[name]
         if name in self.broken:
-            raise InputError(
-                f"system {name}", self.broken[name], "an entry point that names its Entry, see docs/extending.md"
-            )
+            raise InputError(f"system {name}", self.broken[name], "a system that can be used, see docs/extending.md")
         raise InputError("system", repr(name), f"one of {', '.join(self.entries)}{self._not_usable()}")
 
     def trained(self, name: str) -> Entry:
@@ -268,7 +267,7 @@ class Registry:
         found = self[name] if name in self.broken and name not in self.entries else self.entries.get(name)
         if found is None or not found.is_trained:
             expected = ", ".join(self.having(lambda entry: entry.is_trained))
-            more = self._not_usable() if found is None else ""
+            more = self._not_usable() if found is None else f"; {name} has no weights, and is used by its name"
             raise InputError("system", repr(name), f"a system with weights to train: {expected}{more}")
         return found
 

@@ -21,8 +21,10 @@ from synthorax.api.system_trial import (
     _Broken,
     _marked,
     _Noted,
+    _others_options,
     _outside,
     _reach,
+    _scans,
     _shape_mm,
     _together,
 )
@@ -30,13 +32,13 @@ from synthorax.cli import erase, inject, main, sample, train
 from synthorax.errors import InputError, Stopped
 from synthorax.io.images import write_image
 from synthorax.io.tables import read_table
-from synthorax.makers import Edit, Filled, Lineage, check_maker, fill
+from synthorax.makers import Edit, Filled, Lineage, ScanStream, check_maker, fill
 from synthorax.nodule import NoduleAttributes
 from synthorax.parallel import check_pickles
 from synthorax.patch import PatchSpec
 from synthorax.registry import BUILT_IN, registry
 from synthorax.volume import Volume
-from tests.helpers.plugins import install_toy
+from tests.helpers.plugins import install_puff, install_toy
 from tests.helpers.stores import cases, store_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -63,6 +65,22 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / "packages")
     yield put
     for name in [name for name in sys.modules if name.split(".")[0] == "toy"]:
+        del sys.modules[name]
+    registry.cache_clear()
+
+
+@pytest.fixture
+def puff(tmp_path, monkeypatch):
+    """A function that installs the puff of docs/extending.md with a change of its maker, for one test."""
+
+    def put(**changes):
+        install_puff(tmp_path / "packages", **changes)
+        registry.cache_clear()
+
+    (tmp_path / "packages").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    yield put
+    for name in [name for name in sys.modules if name.split(".")[0] == "puff"]:
         del sys.modules[name]
     registry.cache_clear()
 
@@ -106,6 +124,10 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
         (
             {"config": ("= 500\n", '= 500\n    width: float = 0.02\n\n\nFLAGS = "width"\n')},
             "toy.config.FLAGS: found the text 'width'; expected a tuple of names",
+        ),
+        (
+            {"config": ("PRESETS", 'CPU_PRESET = "small"\nPRESETS')},
+            "toy.config.CPU_PRESET: found 'small'; expected a name of PRESETS: paper, smoke",
         ),
         (
             {"config": ("PRESETS", f"{OPTIONS}    sharp: float = 1.0\n\nPRESETS")},
@@ -153,6 +175,7 @@ def test_a_system_of_another_name_than_its_entrys_is_refused_before_it_is_traine
         "flags",
         "help",
         "text of flags",
+        "preset of a CPU",
         "help of an option",
         "name of a flag",
         "flag of inject",
@@ -276,7 +299,7 @@ def test_doctor_notes_voxels_that_were_not_converted_to_hu(toy, capsys):
     assert f"note    system toy: {said}" in capsys.readouterr().out.splitlines()
 
 
-USED = "normal(mean, spread * (options.sharp if options else 1.0))"
+USED = "normal(mean, spread * options.sharp)"
 
 
 @pytest.mark.parametrize("used", [True, False])
@@ -287,6 +310,9 @@ def test_doctor_notes_an_option_that_changes_nothing(used, toy, capsys):
     )
     maker = Path(sys.path[0]) / "toy" / "maker.py"
     text = maker.read_text().replace("nodule, seed):", "nodule, seed, options):")
+    text = text.replace("import Generator,", "import Generator, options_of,")
+    taken = "from toy.config import Options; options = options_of(options, Options, self.name)"
+    text = text.replace("        check_heeds(", f"        {taken}\n        check_heeds(")
     maker.write_text(text.replace("normal(mean, spread)", USED) if used else text)
     assert main(["doctor", "--system", "toy"]) == 0
     noted = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
@@ -316,6 +342,94 @@ def test_doctor_of_a_system_that_is_not_there_or_data_without_a_system_is_one_li
     for arguments, said in (["--system", "tyo"], "system: found 'tyo'"), (["--data", "x"], "--data: found x without"):
         assert main(["doctor", *arguments]) == 2
         assert said in capsys.readouterr().err
+
+
+OWN_OPTIONS = "options_of(options, Options, self.name, self.options)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"maker": (OWN_OPTIONS, "options_of(options, Options, self.name)")},
+            "made with density_hu=80.0, it ignores this where a call gives no options; in `sample` and `scan`, use "
+            "makers.options_of(options, Options, name, self.options)",
+        ),
+        (
+            {"maker": ("self.options", "self.given")},
+            "made with density_hu=80.0, it has other options, or none, in its attribute `options`",
+        ),
+        (
+            {"maker": (OWN_OPTIONS, "options or self.options")},
+            "options of another system are refused: they are taken; makers.options_of refuses them",
+        ),
+    ],
+    ids=["of the call", "not kept", "of others"],
+)
+def test_doctor_names_a_maker_that_does_not_heed_its_options(changes, said, puff, capsys):
+    puff(**changes)
+    assert main(["doctor", "--system", "puff"]) == 1
+    wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong")]
+    assert [said in line for line in wrong] == [True]
+
+
+class Slices:
+    """A maker of scans of noise; the fields tell what its voxels depend on."""
+
+    name, lineage, heeds = "slices", Lineage("slices"), frozenset()
+    roles, nodules_known, options = frozenset({"makes scans"}), "none-known", None
+
+    def __init__(self, drawn_from=lambda index, seed: [index, seed], nodules_known="none-known"):
+        self.drawn_from, self.nodules_known = drawn_from, nodules_known
+
+    def scan(self, index, seed, options=None):
+        hu = np.random.default_rng(self.drawn_from(index, seed)).normal(-850, 30, (4, 8, 8)).astype(np.int16)
+        return ScanStream(hu.shape, (1.0, 1.0, 1.0), iter([hu]), {"deep": options.depth} if options else {})
+
+
+def test_doctor_names_scans_that_do_not_depend_on_their_seed_or_number():
+    _scans(Slices())
+    for drawn_from, said in (
+        (lambda index, seed: index, "the same voxels for another seed"),
+        (lambda index, seed: seed, "the same voxels of another scan"),
+        (lambda index, seed: None, "other voxels of the same scan"),
+    ):
+        with pytest.raises(_Broken, match=said):
+            _scans(Slices(drawn_from))
+
+
+def test_doctor_names_options_of_another_system_that_are_not_refused():
+    said = r"they are not \(AttributeError: 'Others' object has no attribute 'depth'\); makers\.options_of refuses them"
+    with pytest.raises(_Broken, match=said):
+        _others_options(Slices())
+
+
+def test_a_word_that_nodules_known_cannot_have_and_a_grid_of_another_type_are_refused(capsys):
+    assert check_maker(Slices(nodules_known="all"), ["makes scans"])
+    with pytest.raises(InputError, match="slices: found 'yes' as `nodules_known`; expected 'all' or 'none-known'"):
+        check_maker(Slices(nodules_known="yes"), ["makes scans"])
+    judge = Slices()
+    judge.roles, judge.judge, judge.spec = frozenset({"judges"}), len, (24, 24, 24)
+    with pytest.raises(InputError, match="slices: found `spec` of type tuple; expected a PatchSpec"):
+        check_maker(judge, ["judges"])
+
+
+def test_doctor_names_initial_weights_that_are_not_drawn_from_the_seed(toy, capsys):
+    toy(system=("torch.manual_seed(seed)", "torch.seed()"))
+    assert main(["doctor", "--system", "toy"]) == 1
+    wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong")]
+    assert "the initial weights of two runs with one seed differ; draw them in `System.__init__` after" in wrong[0]
+
+
+def test_a_system_that_cannot_be_used_is_told_with_its_reason_alone(toy, tmp_path, capsys):
+    toy()
+    entry = tmp_path / "packages" / "toy" / "__init__.py"
+    entry.write_text(entry.read_text().replace('"makes patches"', '"make patches"'))
+    registry.cache_clear()
+    assert main(["doctor", "--system", "toy"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "found toy: the role 'make patches' is unknown; the roles are" in said
+    assert said.endswith("; expected a system that can be used, see docs/extending.md")
 
 
 @pytest.mark.parametrize("entry", BUILT_IN, ids=lambda entry: entry.name)
@@ -366,7 +480,7 @@ def test_a_manifest_says_of_a_system_only_what_was_requested(run, tmp_path):
         ),
         (
             {"maker": (MEASURED, STATED.replace("label=1", "label=2"))},
-            "toy: found a mask with the label 1 of no nodule",
+            "toy: found the value 1 in a mask, but no nodule of that sample with this `label`; expected the `label` of",
         ),
         (
             {"maker": ("({},), self.spec", "({},), type(self.spec)((16, 16, 16), (2.0, 2.0, 2.0))")},

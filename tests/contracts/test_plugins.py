@@ -84,7 +84,7 @@ def test_of_two_packages_with_a_system_of_one_name_none_is_used_and_both_are_nam
     said = "the packages balls and toys each have a system of this name; uninstall all but one"
     assert found.broken == {"toy": said}
     assert main(["train", "toy", "--data", "store", "--out", "run"]) == 2
-    told = f"synthorax: system toy: found {said}; expected an entry point that names its Entry, see docs/extending.md"
+    told = f"synthorax: system toy: found {said}; expected a system that can be used, see docs/extending.md"
     assert capsys.readouterr().err.strip() == told
 
 

@@ -51,6 +51,19 @@ def install_drop(folder):
     install(folder, "drop", modules_on_page("drop"), {"drop": "drop:entry"})
 
 
+def install_puff(folder, **changes):
+    """Install the example package of docs/extending.md that makes patches without weights into a folder.
+
+    Args:
+        changes: for a module, a text of it and the text to put there instead.
+    """
+    modules = modules_on_page("puff") | {"config": modules_on_page("drop")["config"]}
+    for module, (old, new) in changes.items():
+        assert old in modules[module]
+        modules[module] = modules[module].replace(old, new)
+    install(folder, "puff", modules, {"puff": "puff:entry"})
+
+
 def install_toy(folder, **changes):
     """Install the example package of docs/extending.md into a folder.
 

@@ -18,9 +18,9 @@ from synthorax.cli import main
 from synthorax.datasets.store import Store
 from synthorax.errors import InputError
 from synthorax.io.images import read_image, write_image
-from synthorax.provenance import patient_key
+from synthorax.provenance import making_key, patient_key
 from synthorax.registry import registry
-from tests.helpers.plugins import BLOCKS, PAGE, install, install_drop, install_mold, install_toy
+from tests.helpers.plugins import BLOCKS, PAGE, install, install_drop, install_mold, install_puff, install_toy
 from tests.helpers.stores import cases, store_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,6 +35,7 @@ def packages(tmp_path_factory):
     install_toy(folder)
     install_mold(folder)
     install_drop(folder)
+    install_puff(folder)
     entry = 'from synthorax.registry import Entry\nentry = Entry("lame", "lame", frozenset({"injects"}), "", "Lame.")'
     maker = """
         from synthorax.makers import Lineage
@@ -50,7 +51,7 @@ def packages(tmp_path_factory):
         patch.syspath_prepend(folder)
         registry.cache_clear()
         yield folder
-    for name in [name for name in sys.modules if name.split(".")[0] in ("toy", "mold", "drop", "lame")]:
+    for name in [name for name in sys.modules if name.split(".")[0] in ("toy", "mold", "drop", "puff", "lame")]:
         del sys.modules[name]
     registry.cache_clear()
 
@@ -73,6 +74,34 @@ def test_the_package_without_weights_keeps_its_contract_and_edits_scans_with_its
     assert main(["inject", scan, *arguments]) == 0
     ct, mask = (read_image(next(out.glob(f"*{kind}.nii.gz"))).voxels for kind in ("scan", "mask"))
     assert ct[mask > 0].mean() > 50
+
+
+def test_the_maker_of_patches_without_weights_keeps_its_contract_and_the_options_that_it_is_made_with(packages, capsys):
+    assert main(["doctor", "--system", "puff"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if line.startswith(("note", "wrong"))]
+    assert "ok      system puff: the maker keeps the options that it is made with" in lines
+    config, maker = (importlib.import_module(f"puff.{name}") for name in ("config", "maker"))
+    dense = maker.Puff(config.Options(density_hu=400))
+    own, usual, named = (
+        api.sample(*given, 2, diameter_mm=8, **more)
+        for given, more in (((dense,), {}), (("puff",), {}), (("puff",), {"density_hu": 400}))
+    )
+    assert np.array_equal(own.ct, named.ct)
+    assert own.ct[own.masks].mean() > usual.ct[usual.masks].mean() + 300
+    again = api.sample(dense, 2, diameter_mm=8, density_hu=40)
+    assert np.array_equal(again.ct, usual.ct)
+
+
+def test_a_study_knows_makers_with_other_options_apart_and_inject_blends_with_those_of_the_object(packages, chest):
+    config, maker = (importlib.import_module(f"puff.{name}") for name in ("config", "maker"))
+    usual, dense = (hub.find(maker.Puff(config.Options(density_hu=hu)), "injects") for hu in (40, 800))
+    assert making_key(usual) != making_key(dense)
+    means = []
+    for method in (usual, dense):
+        made = api.inject(chest, method, at_mm=(-70.0, 0.0, 0.0), diameter_mm=9, force=True)
+        means.append(made.ct.voxels[made.mask.voxels > 0].mean())
+    assert means[1] > means[0] + 200
 
 
 def test_the_package_has_at_most_80_lines():
@@ -174,6 +203,7 @@ def test_doctor_tells_which_packages_fit(packages):
         "system drop": "ok",
         "system lame": "note",
         "system mold": "ok",
+        "system puff": "ok",
         "system rude": "note",
         "system toy": "ok",
     }
@@ -193,13 +223,11 @@ def test_a_run_of_a_package_that_is_gone_names_its_system(home, packages, monkey
 @pytest.mark.prove
 def test_every_command_of_the_page_runs_in_a_process_of_its_own(home, packages, tmp_path):
     commands = re.findall(r"^    (synthorax .*)$", PAGE.read_text(), re.MULTILINE)
-    assert len(commands) == 5
+    assert len(commands) == 7
     places = {"STORE": home / "store", "scan.nii.gz": home / "scan.nii.gz"}
-    more = {
-        "study": ["--set", "steps=2"],
-    }
+    more = {"detection": ["--set", "steps=2"]}
     environment = {**os.environ, "PYTHONPATH": f"{packages}:{os.environ.get('PYTHONPATH', '')}"}
     for command in commands:
         words = [str(places.get(word, word)) for word in command.split()[1:]]
-        run = [sys.executable, "-m", "synthorax", *words, *more.get(words[0], [])]
+        run = [sys.executable, "-m", "synthorax", *words, *more.get(words[1], [])]
         assert subprocess.run(run, cwd=tmp_path, env=environment, timeout=300, check=False).returncode == 0, command

@@ -1,10 +1,13 @@
 """The verbs as functions: `import synthorax as sx; sx.sample("run", 10)`.
 
 The command line calls these functions. Imports that take seconds are inside the functions that need them, so that
-`import synthorax` is fast.
+`import synthorax` is fast. All functions refuse arguments of other types than their annotations state.
 """
 
+from types import FunctionType
+
 from synthorax.api.about import info, verify
+from synthorax.api.arguments import checked
 from synthorax.api.data import export, make_phantom, open_store, prepare, prepare_phantom, read_scan, write_scan
 from synthorax.api.editing import erase, inject
 from synthorax.api.erased_folders import erase_folder
@@ -73,3 +76,7 @@ __all__ = [
     "write_samples",
     "write_scan",
 ]
+
+for _name in __all__:
+    if isinstance(globals()[_name], FunctionType):
+        globals()[_name] = checked(globals()[_name], __name__)

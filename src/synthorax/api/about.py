@@ -16,7 +16,7 @@ from synthorax.errors import InputError
 from synthorax.nodule import Nodule, malignancy_of, place_text, rating_word
 from synthorax.provenance import MANIFEST
 from synthorax.registry import Entry, registry
-from synthorax.training.files import CONFIG, DATA, read_log
+from synthorax.training.files import BEST, CONFIG, DATA, read_log
 
 if TYPE_CHECKING:
     from synthorax.datasets.case import CaseEntry
@@ -244,7 +244,17 @@ def _run(path: Path) -> dict[str, Any]:
     from synthorax.io.mappings import read_mapping
 
     config, data, log = read_mapping(path / CONFIG), read_mapping(path / DATA), read_log(path)
-    return {"holds": "run", **config, "data": _counted(data), "last": log[-1] if log else {}}
+    facts = {"holds": "run", **config, "data": _counted(data), "last": log[-1] if log else {}}
+    return facts | (_best(path, log) if (path / BEST).is_file() else {})
+
+
+def _best(run: Path, log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the weights that commands use of a run that was validated, and the figures of that validation."""
+    from synthorax.training.run_folder import best_validation  # imports torch, which takes a second
+
+    best = best_validation(run)
+    lines = [line for line in log if line["step"] == best.get("step") and best["value"] in line.values()]
+    return {"best": dict(lines[0]) if lines else best, "weights_used": f"{BEST}, those of the best validation"}
 
 
 def _counted(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -390,7 +390,7 @@ def recorded_options(method: str | Path | Model | Method, role: Role, options: M
 
 
 def _options(method: str | Path | Model | Method, role: Role, options: Mapping[str, Any]) -> Options | None:
-    """Return the options of a method by name or model; None for a maker, which already has its options."""
+    """Return the options of a method by name or model, or those that a maker was made with; None if it has none."""
     from synthorax import hub
     from synthorax.registry import registry
 
@@ -399,7 +399,7 @@ def _options(method: str | Path | Model | Method, role: Role, options: Mapping[s
     if not isinstance(method, str | Path):
         if options:
             raise InputError(next(iter(options)), "given with a maker", "a maker that was made with these options")
-        return None
+        return hub.own_options(method)
     if str(method) not in hub.able((role,)) and not Path(method).exists():
         raise InputError("method", repr(str(method)), f"one that {role}: {hub.who((role,))}{hub.uses(method)}")
     return hub.system_of(method).make_options(options)

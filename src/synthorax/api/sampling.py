@@ -52,7 +52,7 @@ def sample(
     """Make `n` new samples with a model. Sample i of a seed is the same whatever `n` is.
 
     Args:
-        model: name of a bundled model, a run folder, or a loaded model.
+        model: name of a bundled model or of a system without weights, a run folder, a loaded model, or a maker.
         n: number of samples, 1 or more.
         seed: seed of the samples.
         attributes: attributes of the nodules; they may be given by name too.
@@ -100,15 +100,14 @@ def sample_chunks(
         raise InputError("number of samples", str(n), f"1 to {MOST_SAMPLES}")
     maker = generator_of(model)
     asked_for = _attributes(maker, attributes, wanted)
+    check_attributes(NoduleAttributes(**asked_for))
     positive = wanted.get("positive")
     given = {name: value for name, value in wanted.items() if name not in ATTRIBUTES and name != "positive"}
     if positive is False and asked_for:
         name, value = next(iter(asked_for.items()))
         raise InputError(name, f"{value:g} with positive=False", f"no {name}, since these patches have no nodule")
-    options = hub.with_makers(registry()[maker.name].make_options(given)) if given else None
+    options = hub.options_for(maker, given)
     asked = () if positive is False else (NoduleAttributes(**asked_for),)
-    for one in asked:
-        check_attributes(one)
     if (diameter := asked_for.get("diameter_mm", inf)) <= 0:
         raise InputError("diameter_mm", f"{diameter:g} mm", "more than 0")
     hub.check_uses(maker, asked, "makes patches" if "makes patches" in maker.roles else "makes shapes")

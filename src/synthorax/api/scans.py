@@ -16,7 +16,6 @@ from synthorax.api.folder_runs import where_workers_are
 from synthorax.api.sampling import MOST_SAMPLES
 from synthorax.errors import InputError, resumable
 from synthorax.makers import as_recorded
-from synthorax.registry import registry
 from synthorax.seeding import check_seed
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def sample_scan(
     """Make one scan in memory.
 
     Args:
-        model: model that makes scans, by name or run folder.
+        model: model or maker that makes scans, or its name or run folder.
         index: number of the scan in its seed.
         seed: seed of the scans.
         device: device of the networks.
@@ -48,9 +47,11 @@ def sample_scan(
     Raises:
         InputError: there is no such model, it makes no scans, or it does not have an option.
     """
+    from synthorax import hub
+
     check_seed(seed)
     maker = streams_of(model, device)
-    return maker.scan(index, seed, _options(maker, options)).whole()
+    return maker.scan(index, seed, hub.options_for(maker, options)).whole()
 
 
 def sample_scans(
@@ -73,7 +74,7 @@ def sample_scans(
     Scan i of a seed is the same whatever `n` is. The same call resumes a call that was stopped.
 
     Args:
-        model: model that makes scans, by name or run folder.
+        model: model or maker that makes scans, or its name or run folder.
         n: number of scans.
         out: folder to write: images, masks, `nodules.csv` and `manifest.json`; `prepare patches` makes a store of it.
         seed: seed of the scans.
@@ -93,6 +94,7 @@ def sample_scans(
             inject; or `out` has something else.
         OutputError: the folder cannot be written, or the disk is full; the same call then resumes.
     """
+    from synthorax import hub
     from synthorax.datasets.scan_folder import SCANS_RECIPE, scans_begun
     from synthorax.parallel import check_workers
 
@@ -103,7 +105,7 @@ def sample_scans(
     check_workers(workers)
     check_seed(seed)
     maker = streams_of(model, device)
-    chosen = _options(maker, options)
+    chosen = hub.options_for(maker, options)
     first = maker.scan(0, seed, chosen)  # raises errors about options before anything is written
     method = None if inject is None else method_of(inject, "injects", {}, device)
     request: dict[str, Any] = {
@@ -150,10 +152,6 @@ def gets_nodules(index: int, share: float, seed: int) -> bool:
 
     first = float(generator(seed, "scans with nodules").random())
     return floor((index + 1) * share + first) > floor(index * share + first)
-
-
-def _options(maker: Streams, given: Mapping[str, Any]) -> Options | None:
-    return registry()[maker.name].make_options(given) if given else None
 
 
 def _asked(diameter_mm: float | None) -> Any:

@@ -204,7 +204,8 @@ def draw_sites(file: Path, before: Volume, edited: Mapping[str, Edited]) -> list
             caption = _caption(one.kind, one.nodules[i], name)
             others = (mask > 0) & ~outlined & _around(mask.shape, (y, x), half)
             panels.append(Slice(hu, outlined, caption, (y, x), SYNTHETIC, half, others, whole.spacing_mm[2]))
-    figure = ct_slices(panels, half=half, columns=1 + len(edited), below=_below(first.kind, panels))
+    rated = any(kind_in_words(one.nodules[i].attributes) for one in edited.values() for i in shown)
+    figure = ct_slices(panels, half=half, columns=1 + len(edited), below=_below(first.kind, panels, rated))
     figure.savefig(file, format="png")
     return [first.nodules[i].nodule_id for i in shown]
 
@@ -230,14 +231,20 @@ def _pictured(nodules: Sequence[Nodule]) -> list[int]:
     return sorted(chosen[:MOST_PICTURED])
 
 
-def _below(kind: EditKind, panels: Sequence[Slice]) -> str:
-    """Return the lines below the slices of nodules that were injected or erased."""
+def _below(kind: EditKind, panels: Sequence[Slice], rated: bool) -> str:
+    """Return the lines below the slices of nodules that were injected or erased.
+
+    Args:
+        kind: whether they were injected or erased.
+        panels: the slices.
+        rated: whether a caption shows ratings.
+    """
     lines = []
     if kind == "inject":
-        lines += [
-            "Line: mask of the nodule.",
-            "Ratings are those requested or, if none, of the nodule behind its outline or sample; none is measured.",
-        ]
+        lines.append("Line: mask of the nodule.")
+        if rated:
+            ratings = "Ratings are those requested or, if none, of the nodule behind its outline or sample"
+            lines.append(f"{ratings}; none is measured.")
     if any(panel.others is not None and panel.others.any() for panel in panels):
         lines.append("Dots: other nodules of the mask.")
     return "\n".join(lines)

@@ -43,11 +43,16 @@ def study_shapes(
 
     Args:
         data: `lidc`, a store, a file or folder of masks, or a `ShapeSet`.
+        out: folder to write, with `index.html`, `results.json` and the trainings, from which a call continues.
         nodules: number of nodules with finite features to train on, drawn by `seed`; all if not given.
         compare: comparisons to run: any of sizes, feedback, depth, fit; `all` for all.
         feedback: none, accepted, reflection, reflections or trade (section III-E).
         preset: `compact`, `smooth`, `paper` (as published) or `smoke` (seconds).
-        more: `training_seeds`, `samples`, `compared_samples` and `device`; see `studies.shapes_page.study_shapes`.
+        settings: settings of LuNG that differ from the preset.
+        reconnect: reconnect the pieces of a nodule before it is analysed.
+        seed: seed of the draw of the nodules to train on.
+        more: `training_seeds`, the number of trainings of the main arm; `samples` and `compared_samples`, the numbers
+            of generated nodules for each training of the main arm and of the others; and `device`.
         overwrite: replace the results of another study or request; trainings that both need are kept.
 
     Returns:
@@ -111,6 +116,7 @@ def study_baselines(
 
     Args:
         data: a store.
+        out: folder to write, with `index.html`, `results.json` and the trainings, from which a call continues.
         tasks: any of detection, malignancy, segmentation.
         preset: `compact`, `paper` (as published) or `smoke` (seconds).
         settings: for each task, settings of its configuration that differ from the preset.
@@ -166,6 +172,7 @@ def study_detection(
 
     Args:
         data: a store.
+        out: folder to write, with `index.html`, `results.json` and the trainings, from which a call continues.
         models: makers of patches or injectors, each as the name of a bundled model or system, a run folder, or an
             object; ac-wgan if not given. Rendering is always an arm, and the only one for an empty list.
         preset: `compact`, `paper` (as published) or `smoke` (seconds).
@@ -241,6 +248,7 @@ def study_false_alarms(
         data: a store of nodules in cubes.
         chests: a store of whole chests, which need no annotation of nodules; with at least one training and two test
             patients.
+        out: folder to write, with `index.html`, `results.json` and the trainings, from which a call continues.
         models: injectors, each as the name of a bundled model or system, a run folder, or an object; rendering is
             always an arm.
         erasers: makers that erase; the places of training nodules that they erased are negatives of their arms.
@@ -306,6 +314,7 @@ def study_malignancy(
 
     Args:
         data: a store with ratings of malignancy.
+        out: folder to write, with `index.html`, `results.json` and the trainings, from which a call continues.
         models: injectors, each as the name of a bundled model or system, a run folder, or an object; all bundled
             injectors if not given. Rendering is always an arm.
         preset: `compact`, `paper` (as published) or `smoke` (seconds).
@@ -385,6 +394,7 @@ def study_segmentation(
 
     Args:
         data: a store with label maps of tissues. The n real patients are the validation patients.
+        out: folder to write, with `index.html`, `results.json` and the trainings, from which a call continues.
         models: makers, each as the name of a bundled model or system, a run folder, or an object. The first one paints
             and is used in every arm; the others paint or inject and have one arm each. Rendering is always one of them.
         preset: `compact`, `paper` (as published) or `smoke` (seconds).
@@ -456,6 +466,7 @@ def study_fidelity(
 
     Args:
         data: a store; the model may have been trained on its training patients only.
+        out: folder to write, with `index.html`, `results.json` and the trainings, from which a call continues.
         model: a maker of patches or an injector, as in `study_detection`; ac-wgan if not given. For a run
             folder the page also shows the training curves.
         extractor: a model of the system `features`, by whose features samples are compared.
@@ -525,6 +536,7 @@ def study_volumes(
 
     Args:
         data: a store of whole scans, or of cubes for models of cubes.
+        out: folder to write, with `index.html`, `results.json` and the trainings, from which a call continues.
         models: makers of scans, each as the name of a bundled model, a run folder, or an object; the first is the model
             under study, the others are compared with it.
         inject: method that adds nodules to real and synthetic chests; if not given, outlines of LIDC's training
@@ -602,6 +614,7 @@ def study_scores(
     Args:
         scores: one or several CSV files with the columns patient, case, label and score, and optionally arm and
             training; without a column `arm` the name of a file is its arm.
+        out: folder to write, with `index.html` and `results.json`.
         reference: arm without synthetic nodules, with which the others are compared; the first if not given.
         overwrite: replace a folder that an earlier call wrote.
 

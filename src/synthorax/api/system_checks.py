@@ -197,7 +197,12 @@ def _check_presets(entry: Entry) -> None:
             raise InputError(f"{where}.PRESETS", found, "plain values")
     _check_names(f"{where}.FLAGS", entry.flags, config.model_fields, "a setting of Config")
     _check_help(entry, config, entry.flags)
-    _check_names(f"{where}.ABOUT_PRESETS", entry.about_presets, presets, "a name of PRESETS")
+    for name, names in {
+        "ABOUT_PRESETS": entry.about_presets,
+        "CORE_SECONDS": entry.core_seconds,
+        "CPU_PRESET": [entry.cpu_preset] if entry.cpu_preset else [],
+    }.items():
+        _check_names(f"{where}.{name}", names, presets, "a name of PRESETS")
 
 
 def _check_names(where: str, names: Iterable[str], known: Iterable[str], what: str) -> None:

@@ -123,6 +123,9 @@ def try_system(entry: Entry, folder: Path, data: str | Path | None = None) -> It
     ):
         names = f"the options change what is made: {', '.join(others)}"
         claims.append((names, partial(_options, entry, folder, others)))
+    if (values := _other_values(entry.options)) and (not entry.is_trained or entry.roles & KIND_OF.keys()):
+        kept = "the maker keeps the options that it is made with"
+        claims.append((kept, partial(_own_options, entry, folder, values)))
     yield from _each_fault_once(_tried(claim, check) for claim, check in claims)
 
 
@@ -178,7 +181,22 @@ def _train(entry: Entry, data: str | Path, folder: Path) -> None:
 def _resume(entry: Entry, data: str | Path, folder: Path) -> None:
     """Take two steps of each stage, once at a stretch, and once with a stop after the first step."""
     if _short_run(entry, data, folder / "whole") != _short_run(entry, data, folder / "parts", first=1):
+        one, other = (_untrained(entry, data) for _ in range(2))
+        if one != other:
+            raise _Broken(
+                "the initial weights of two runs with one seed differ; draw them in `System.__init__` after "
+                "`torch.manual_seed(seed)`, inside of `torch.random.fork_rng`"
+            )
         raise _Broken("other weights; batches and noise have to depend on the step alone")
+
+
+def _untrained(entry: Entry, data: str | Path) -> dict[str, bytes]:
+    """Return the bytes of the weights, by name, that a training with the preset `SMOKE` starts from."""
+    from synthorax.training.precision import with_precision
+
+    config = with_precision(entry.presets[SMOKE], "cpu")
+    made = entry.load("training", "training")(config, data, 0, entry.make_training_options({}))
+    return {name: tensor.numpy().tobytes() for name, tensor in made.model.weights().items()}
 
 
 def _held_out(entry: Entry, folder: Path) -> None:
@@ -247,14 +265,19 @@ def _knows(data: str | Path, folder: Path) -> None:
         raise _Broken(f"{len(trained & seen)} of {len(trained)} training patients in its data.json")
 
 
-def _maker(entry: Entry, folder: Path) -> Maker:
+def _maker(entry: Entry, folder: Path, options: Options | None = None) -> Maker:
     """Return the maker of the trained model, or of a system without weights.
+
+    Args:
+        entry: the system.
+        folder: folder of the trial, with the run.
+        options: options that the maker is made with; by default the defaults.
 
     Raises:
         InputError: it lacks a role of the entry, or has another lineage than the one that it was given.
     """
     if not entry.is_trained:
-        made: Maker = entry.load("maker", "maker")(entry.make_options({}))
+        made: Maker = entry.load("maker", "maker")(entry.make_options({}) if options is None else options)
         check_roles(entry, made)
         return made
     from synthorax import hub
@@ -264,7 +287,7 @@ def _maker(entry: Entry, folder: Path) -> Maker:
     check_roles(entry, made)
     if not made.lineage.seen >= model.lineage.seen:
         raise InputError(entry.name, "a maker without the lineage that it was given", "maker.lineage with its patients")
-    return made
+    return made if options is None else model.maker(options)
 
 
 def _other_values(options: type[Options]) -> dict[str, list[Any]]:
@@ -304,18 +327,47 @@ def _bytes_made(entry: Entry, folder: Path, options: Options) -> list[bytes]:
     """Return what a system makes with these options: some samples, and an edit of each kind that it does."""
     from synthorax import hub
 
-    made: list[bytes] = []
     what = folder / "run" if entry.is_trained else entry.name
-    if entry.roles & {"makes patches", "makes shapes"}:
-        generator = cast(Generator, hub.find(what, ("makes patches", "makes shapes")))
-        samples = Samples.joined(checked_samples(generator, _requests(generator, SOME_SAMPLES), 5, options))
-        made += [array.tobytes() for array in samples.arrays.values()]
+    made = _sampled(_maker(entry, folder), options) if entry.roles & {"makes patches", "makes shapes"} else []
     for role, kind in KIND_OF.items():
         if role in entry.roles:
             method = cast(Method, hub.find(what, role, options))
             volumes, regions = noise_patches()
             filled = fill(method, volumes[0], regions[0], _edits(kind, regions)[0], 7)
             made += [filled.hu.tobytes()]
+    return made
+
+
+def _own_options(entry: Entry, folder: Path, others: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse a maker that was made with options and does not say so, or samples with others."""
+    usual = _maker(entry, folder)
+    for name, values in others.items():
+        for value in values:
+            try:
+                options = entry.make_options({name: value})
+                maker = _maker(entry, folder, options)
+                same = _sampled(maker) == _sampled(usual, options)
+            except InputError:
+                continue
+            if getattr(maker, "options", None) != options:
+                raise _Broken(f"made with {name}={value}, it has other options, or none, in its attribute `options`")
+            if not same:
+                raise _Broken(
+                    f"made with {name}={value}, it ignores this where a call gives no options; in `sample` and `scan`, "
+                    "use makers.options_of(options, Options, name, self.options)"
+                )
+            break
+
+
+def _sampled(maker: Maker, options: Options | None = None) -> list[bytes]:
+    """Return what a maker samples with the options of a call: some samples, or a scan; nothing if it only edits."""
+    made: list[bytes] = []
+    if maker.roles & {"makes patches", "makes shapes"}:
+        generator = cast(Generator, maker)
+        samples = Samples.joined(checked_samples(generator, _requests(generator, SOME_SAMPLES), 5, options))
+        made += [array.tobytes() for array in samples.arrays.values()]
+    if "makes scans" in maker.roles:
+        made.append(cast(Streams, maker).scan(0, 5, options).whole().voxels.tobytes())
     return made
 
 
@@ -339,7 +391,12 @@ def _claims(entry: Entry, maker: Maker) -> Iterator[tuple[str, Callable[[], None
         yield "an attribute that it does not use is refused by the call of sample", partial(_unheeded, generator)
         yield "a patch without a nodule is made or refused as makes_empty says", partial(_empty, generator)
     if "makes scans" in entry.roles:
-        yield "scan i of a seed is the same whenever it is made", partial(_scans, cast(Streams, maker))
+        yield (
+            "scan i of a seed is the same whenever it is made, and another scan or seed gives others",
+            partial(_scans, cast(Streams, maker)),
+        )
+    if entry.roles & {"makes patches", "makes shapes", "makes scans"} and entry.options.model_fields:
+        yield "options of another system are refused", partial(_others_options, maker)
     for role, kind in KIND_OF.items():
         if role in entry.roles:
             method = cast(Method, maker)
@@ -504,22 +561,35 @@ def _empty(maker: Generator) -> None:
 
 def _scans(maker: Streams) -> None:
     check_returned(maker.name, "the result of `scan`", maker.scan(1, 5), ScanStream, "a makers.ScanStream")
-    one, again, other = (maker.scan(index, 5).whole() for index in (1, 1, 0))
+    one, again, other, of_seed = (maker.scan(*which).whole() for which in ((1, 5), (1, 5), (0, 5), (1, 6)))
     if one.voxels.tobytes() != again.voxels.tobytes():
         raise _Broken("other voxels of the same scan")
     if one.voxels.tobytes() == other.voxels.tobytes():
         raise _Broken("the same voxels of another scan")
+    if one.voxels.tobytes() == of_seed.voxels.tobytes():
+        raise _Broken("the same voxels for another seed")
     stream = maker.scan(0, 5)
     json.dumps([stream.details, stream.arithmetic], allow_nan=False)
 
+
+def _others_options(maker: Maker) -> None:
     class Others(Options):
         """Options of no system."""
 
-    try:
-        maker.scan(0, 5, Others())
-    except InputError:
-        return
-    raise _Broken("options of another class are taken; makers.options_of refuses them")
+    calls: list[Callable[[], object]] = []
+    if "makes scans" in maker.roles:
+        calls.append(partial(cast(Streams, maker).scan, 0, 5, Others()))
+    if maker.roles & {"makes patches", "makes shapes"}:
+        generator = cast(Generator, maker)
+        calls.append(partial(generator.sample, _requests(generator, 1), 5, Others()))
+    for call in calls:
+        try:
+            call()
+        except InputError:
+            continue
+        except Exception as error:  # whatever another package raises when it looks for an option
+            raise _Broken(f"they are not ({type(error).__name__}: {error}); makers.options_of refuses them") from error
+        raise _Broken("they are taken; makers.options_of refuses them")
 
 
 def _edits(kind: EditKind, regions: Sequence[NDArray[np.bool_]]) -> list[Edit]:
@@ -653,6 +723,8 @@ def _paints(painter: Painter) -> None:
         raise _Broken(f"{one.voxels.dtype} {one.shape}; expected finite float32 {(z, y, x)}")
     if one.voxels.tobytes() != again.voxels.tobytes():
         raise _Broken("other voxels of the same seed")
+    if one.voxels.tobytes() == painter.paint(labels, (7, 0, 40), 2).voxels.tobytes():
+        raise _Noted("another seed gave the same voxels; draw the noise of a window from the seed")
 
 
 def _judges(judge: Judge) -> None:

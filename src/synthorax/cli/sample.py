@@ -105,12 +105,12 @@ def sample(
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
-    """Make new nodule shapes or CT patches with a trained model, and a manifest of them.
+    """Make new nodule shapes or CT patches with a model, and a manifest of them.
 
     Parameters
     ----------
     model
-        Name of a bundled model, or a run folder.
+        Name of a bundled model or of a system without weights, or a run folder.
     n
         Number of samples.
     out
@@ -158,12 +158,12 @@ def sample_scans(
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
-    """Make whole chest CTs with a trained model, and a manifest of them. The same command resumes a stopped run.
+    """Make whole chest CTs with a model, and a manifest of them. The same command resumes a stopped run.
 
     Parameters
     ----------
     model
-        Name of a bundled model, or a run folder.
+        Name of a bundled model or of a system without weights, or a run folder.
     n
         Number of scans.
     out

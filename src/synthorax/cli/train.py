@@ -105,7 +105,7 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
     """
     presets = entry.presets
     first = next(iter(presets))
-    about = " ".join(f"{name}: {text}" for name, text in entry.about_presets.items())
+    about = " ".join(f"{name}: {text.rstrip('.')}." for name, text in entry.about_presets.items())
     kinds = {
         "data": DATA_PARAMETERS[entry.data],
         "preset": Annotated[Literal[tuple(presets)], Parameter(help=about, group=TRAINING_FLAGS)],
@@ -139,6 +139,8 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
         more_steps
             Train the run in OUT for this many more steps; the rest of the command has to be as before.
         """
+        from synthorax.training.run_folder import best_validation  # imports torch, which takes a second
+
         given = options.given() if options else {}
         own = {name: given.pop(name) for name in entry.flags if name in given}
         settings = parse_settings(set or [], config, **own)
@@ -152,6 +154,8 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
         parts = ", ".join(f"{name} {steps}" for name, steps in outcome.stages.items())
         in_parts = f" ({parts})" if len(outcome.stages) > 1 else ""
         say(f"{out}: trained, {outcome.step} steps{in_parts}{about_data}{more}")
+        if best := best_validation(Path(out)):
+            say(f"commands use the weights of step {best['step']:.0f}, which had the best validation")
         cure = masks_missing(out) if "makes patches" in entry.roles else ""
         if commands := uses(out, entry.roles, has_masks=not cure):
             say(commands.removeprefix("; "))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 from synthorax.anatomy.lungs import Lungs, find_lungs
@@ -92,7 +93,7 @@ class Request:
     planned: tuple[AskedNodule, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.auto, str) and self.auto != LIDC_AUTO:
+        if self.auto != LIDC_AUTO and not isinstance(self.auto, Integral):
             raise InputError("auto", repr(self.auto), f"a number of nodules, or {LIDC_AUTO}")
         if self.site not in get_args(Site):
             raise InputError("site", repr(self.site), " or ".join(get_args(Site)))
@@ -101,9 +102,8 @@ class Request:
         count = self._stated
         if not (self.auto == LIDC_AUTO or count >= 1) or count > MOST_NODULES or (count < len(self.points_mm)):
             if not self.points_mm and not self.auto:
-                raise InputError(
-                    "nodules", "no place", "--auto N for places that are found, --at or --voxel, or --plan"
-                )
+                expected = "places (--at, --voxel; in Python at_mm), a number of places to find (--auto), or --plan"
+                raise InputError("nodules", "no place", expected)
             found = f"{len(self.points_mm)} places and --auto {self.auto}" if self.points_mm else f"--auto {self.auto}"
             raise InputError("nodules", found, f"1 to {MOST_NODULES} nodules in all")
         _check_points(self.points_mm)

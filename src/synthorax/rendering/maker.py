@@ -36,7 +36,9 @@ def maker(options: Options) -> Renderer:
     if options.patients is not None and not isinstance(source, LidcOutlines):
         expected = "no patients, which apply to LIDC-IDRI's outlines alone"
         raise InputError("patients", "shapes from another source than LIDC-IDRI", expected)
-    return Renderer(source)
+    made = Renderer(source)
+    made.options = options
+    return made
 
 
 def shape_source(shapes: object, patients: Collection[str] | None = None) -> ShapeSource:

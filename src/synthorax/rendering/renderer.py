@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from synthorax.makers import Edit, Filled, Lineage, Role
+from synthorax.makers import Edit, Filled, Lineage, Options, Role
 from synthorax.nodule import NoduleAttributes
 from synthorax.rendering.appearance import Appearance, draw_appearance
 from synthorax.rendering.overlay import laid_over, lung_hu_of
@@ -64,6 +64,9 @@ SPICULE_REACH_MM = 5.0
 class Renderer:
     """The classical baseline, a `makers.Method` that renders nodules.
 
+    Attributes:
+        options: options that it was made with, if it was made by name.
+
     Args:
         shapes: gives a mask for each nodule; outlines of LIDC-IDRI's readers if not given.
         scanner: blur and noise of the scans; measured in each patch if not given.
@@ -71,6 +74,7 @@ class Renderer:
 
     name = "render"
     roles: frozenset[Role] = frozenset({"injects"})
+    options: Options | None = None
 
     def __init__(self, shapes: ShapeSource | None = None, scanner: Scanner | None = None) -> None:
         self._shapes = shapes or LidcOutlines()

@@ -21,8 +21,8 @@ from synthorax.io.atomic import atomic_file
 from synthorax.makers import Asked, Generator, Judge, Maker, Method, Role, Samples, checked_samples
 from synthorax.nodule import NoduleAttributes
 from synthorax.provenance import fingerprint
-from synthorax.rendering.config import Options
-from synthorax.rendering.maker import maker as render
+from synthorax.rendering.renderer import Renderer
+from synthorax.rendering.shapes import LidcOutlines
 from synthorax.seeding import derive, generator
 from synthorax.studies.filled_patches import FilledPatches
 from synthorax.tasks.classification import cts
@@ -80,7 +80,7 @@ def check_maker_fits(maker: Maker, store: Store, config: TaskConfig) -> None:
 
 def rendering(store: Store) -> Method:
     """Return the trivial injector: it renders outlines of LIDC-IDRI patients in a store's training split."""
-    return render(Options(patients=frozenset(outline_patients(store))))
+    return Renderer(LidcOutlines(frozenset(outline_patients(store))))
 
 
 def as_generator(maker: Maker, backgrounds: PatchDataset) -> Generator:

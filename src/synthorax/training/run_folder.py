@@ -2,7 +2,8 @@
 
 config.yaml           system, preset, configuration, data, seed
 data.json             the data's fingerprint, the patients of every split, those of earlier models and synthetic data
-weights.safetensors   the weights at the last save; `best.safetensors` those with the best validation, if there is one
+weights.safetensors   the weights at the last save
+best.safetensors      those of the best validation, if the training is validated; then all commands use these
 state.pt              networks, optimisers, memory and step, to resume from; loads with `weights_only`
 log.jsonl             one line every few steps; `tensorboard/` has the same curves
 previews/             pictures that the model gives for the same noise in the course of the training
@@ -275,6 +276,16 @@ def read_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"a {type(state).__name__}")
     return state
+
+
+def best_validation(run: Path) -> dict[str, float]:
+    """Return `step` and `value` of the validation whose weights a run keeps; empty if it has none, or no state."""
+    if not (run / BEST).is_file() or not (run / STATE).is_file():
+        return {}
+    try:
+        return {str(name): value for name, value in read_state(run / STATE)["best"].items()}
+    except Exception:  # PyTorch raises errors of every kind over a damaged file, which resuming the run tells
+        return {}
 
 
 def check_run_folder(path: Path) -> None:

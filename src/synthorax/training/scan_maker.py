@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from synthorax.makers import Lineage, Options, Role, ScanStream, Streams, options_of
+from synthorax.makers import Lineage, NodulesKnown, Options, Role, ScanStream, Streams, options_of
 from synthorax.training.precision import of_sampling
 from synthorax.training.scan_gan import ScanGan, ScanRequest
 
@@ -18,7 +16,7 @@ class ScanMaker(Streams):
     def __init__(self, system: ScanGan, lineage: Lineage) -> None:
         self.name = system.name
         self.lineage = lineage
-        self.nodules_known: Literal["all", "none-known"] = "all" if system.known.without == 1 else "none-known"
+        self.nodules_known: NodulesKnown = "all" if system.known.without == 1 else "none-known"
         self._system = system
 
     def scan(self, index: int, seed: int, options: Options | None = None) -> ScanStream:

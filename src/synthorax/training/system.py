@@ -51,6 +51,7 @@ class System(Trainable):
 class Validation:
     """A measurement on held-out data that selects the best weights, which are kept in addition to the last ones.
 
+    All commands use the best weights, `best.safetensors`, if a run folder has them. Training is resumed from the last.
     It is taken in the last stage only. Each process takes it on all held-out data, with its own BatchNorm statistics;
     the first process's figures count.
 

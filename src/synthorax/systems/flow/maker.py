@@ -32,7 +32,7 @@ class FlowMaker(FlowMethod, Generator):
     Args:
         system: the trained flow.
         lineage: the patients whose data it was trained on, and its ancestors.
-        options: options of edits; None takes the defaults. Each call of `sample` has its own options.
+        options: options of edits, and of samples for which a call gives none; None takes the defaults.
     """
 
     def __init__(self, system: Flow, lineage: Lineage, options: Options | None = None) -> None:
@@ -56,7 +56,7 @@ class FlowMaker(FlowMethod, Generator):
                 a model that was not trained on such patches, an attribute is not supported or is outside the range of
                 the training nodules, or a nodule is too wide for a patch.
         """
-        chosen = options_of(options, FlowOptions, self.name)
+        chosen = options_of(options, FlowOptions, self.name, self._options)
         if not asked:
             raise InputError("number of samples", "0", "1 or more")
         for one in set(asked):
