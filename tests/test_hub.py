@@ -23,6 +23,7 @@ from synthorax.api import machine
 from synthorax.cli import build_app, main
 from synthorax.errors import InputError
 from synthorax.provenance import sha256
+from synthorax.registry import registry
 from synthorax.systems.ac_wgan.config import ac_wgan_config
 from synthorax.systems.ac_wgan.system import AcWgan
 from synthorax.training.run_folder import RunFolder
@@ -413,3 +414,12 @@ def test_a_recipe_says_how_it_is_used(recipe, given):
     assert done.returncode == 2
     assert done.stderr.startswith("usage: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_system_without_weights_is_told_as_such_where_weights_are_needed():
+    with pytest.raises(InputError) as error:
+        hub.load("render")
+    use = "render is used by `synthorax inject SCAN --with render`"
+    assert str(error.value) == f"render: found a system without weights; expected a model with weights; {use}"
+    with pytest.raises(InputError, match=r"; render has no weights, and is used by its name$"):
+        registry().trained("render")

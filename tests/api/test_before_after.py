@@ -14,7 +14,7 @@ from synthorax.api.side_by_side import draw_sites
 from synthorax.io.dicom_out import write_ct_series
 from synthorax.io.images import write_image
 from synthorax.io.mappings import read_mapping
-from tests.helpers.toy_makers import Dots, LungFiller
+from tests.helpers.toy_makers import DenseBalls, Dots, LungFiller
 
 LEFT, RIGHT = (-70.0, 2.0, 2.0), (70.0, -10.0, 20.0)
 PICTURE = "before-after.png"
@@ -67,6 +67,16 @@ def test_a_slice_has_a_bar_of_10_mm_and_the_outlines_of_both_kinds():
     assert np.ptp(bar.get_xdata()) == pytest.approx(10 / 0.8)
     assert [text.get_text() for text in axes.texts] == ["10 mm"]
     assert len([each for each in axes.collections if len(each.get_paths())]) == 2
+
+
+def test_a_line_about_ratings_stands_only_below_a_picture_that_shows_some(chest, tmp_path, monkeypatch):
+    said = []
+    drawn = figures.ct_slices
+    monkeypatch.setattr(figures, "ct_slices", lambda *slices, below, **how: said.append(below) or drawn(*slices, **how))
+    for attributes in (sx.NoduleAttributes(), sx.NoduleAttributes(texture=5)):
+        made = sx.inject(chest, DenseBalls(), at_mm=LEFT, diameter_mm=12, attributes=attributes)
+        draw_sites(tmp_path / "picture.png", chest, {"": made})
+    assert ["Ratings are those" in lines for lines in said] == [False, True]
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3])

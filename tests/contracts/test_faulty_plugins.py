@@ -421,6 +421,13 @@ def test_doctor_names_initial_weights_that_are_not_drawn_from_the_seed(toy, caps
     assert "the initial weights of two runs with one seed differ; draw them in `System.__init__` after" in wrong[0]
 
 
+def test_the_help_of_presets_is_sentences(toy, capsys):
+    toy(config=("PRESETS", 'ABOUT_PRESETS = {"paper": "for a GPU", "smoke": "takes seconds."}\nPRESETS'))
+    assert main(["train", "toy", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "paper: for a GPU. smoke: takes seconds." in said
+
+
 def test_a_system_that_cannot_be_used_is_told_with_its_reason_alone(toy, tmp_path, capsys):
     toy()
     entry = tmp_path / "packages" / "toy" / "__init__.py"

@@ -22,6 +22,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from torch import nn
 
 from synthorax import api, hub
+from synthorax.api import info
+from synthorax.api.training import best_step
 from synthorax.datasets.shapes import ShapeRecord, ShapeSet
 from synthorax.errors import InputError, TrainingError
 from synthorax.seeding import generator
@@ -406,6 +408,13 @@ def test_a_validation_may_belong_to_the_training(tmp_path):
     run = RunFolder.open(tmp_path, {}, {})
     loop.fit(Training(toy, [Stage("line", 12, batches)], validation=validation), run, make_fabric("cpu"))
     assert best_of(tmp_path) == {"step": 6, "value": 1.0}
+    facts = info(tmp_path)
+    assert facts["best"] == {"step": 6, "v": 1.0}
+    assert facts["weights_used"] == "best.safetensors, those of the best validation"
+    assert best_step(tmp_path) == 6
+    (tmp_path / "state.pt").unlink()  # as in a run folder that was copied to use its weights alone
+    assert info(tmp_path)["weights_used"] == facts["weights_used"]
+    assert best_step(tmp_path) is None
 
 
 def test_a_validation_that_is_no_number_stops_the_run_and_leaves_the_best_alone(tmp_path):

@@ -145,6 +145,14 @@ def train(
         return fit(training, run, fabric, max_minutes=left)
 
 
+def best_step(run: str | Path) -> int | None:
+    """Return the step of the validation whose weights commands use; None if the run was not validated."""
+    from synthorax.training.run_folder import best_validation  # imports torch, which takes a second
+
+    best = best_validation(Path(run))
+    return int(best["step"]) if best else None
+
+
 def trained_on(run: str | Path) -> str:
     """Return a text with the numbers of nodules or patches, and of training patients, of a run; empty if none is known.
 

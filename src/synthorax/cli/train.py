@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from pydantic import BaseModel, Field, create_model
 
 from synthorax import api
-from synthorax.api.training import trained_on
+from synthorax.api.training import best_step, trained_on
 from synthorax.cli.flags import setting_text, value_of, with_options
 from synthorax.cli.options import COMPUTING_FLAGS, TRAINING_FLAGS, ConfigFile, Out, Seed, Settings, parse_settings
 from synthorax.hub import masks_missing, uses
@@ -139,8 +139,6 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
         more_steps
             Train the run in OUT for this many more steps; the rest of the command has to be as before.
         """
-        from synthorax.training.run_folder import best_validation  # imports torch, which takes a second
-
         given = options.given() if options else {}
         own = {name: given.pop(name) for name in entry.flags if name in given}
         settings = parse_settings(set or [], config, **own)
@@ -154,8 +152,8 @@ def verb(entry: Entry, arguments: Sequence[str] = ()) -> Callable[..., None]:
         parts = ", ".join(f"{name} {steps}" for name, steps in outcome.stages.items())
         in_parts = f" ({parts})" if len(outcome.stages) > 1 else ""
         say(f"{out}: trained, {outcome.step} steps{in_parts}{about_data}{more}")
-        if best := best_validation(Path(out)):
-            say(f"commands use the weights of step {best['step']:.0f}, which had the best validation")
+        if best := best_step(out):
+            say(f"commands use the weights of step {best}, which had the best validation")
         cure = masks_missing(out) if "makes patches" in entry.roles else ""
         if commands := uses(out, entry.roles, has_masks=not cure):
             say(commands.removeprefix("; "))
