@@ -284,7 +284,10 @@ def test_an_erasure_of_one_nodule_keeps_mask_and_facts_of_the_others(once, kind,
         (case,) = sx.erase_folder(once[kind], tmp_path / "all", LungFiller(), plan=plan, workers=1).cases
         out = tmp_path / "all" / case
     manifest, (row,) = read_mapping(out / "manifest.json"), read_table(out / "nodules.csv")
-    assert "nodule 02: kept in the scan" in manifest["notes"]
+    assert ("DICOM numbers segments without gaps: in mask.dcm nodule 02 has label 1" in manifest["notes"]) == (
+        kind == "dicom"
+    )
+    assert manifest["erased"][0]["nodule_id"] == "01"
     assert len(manifest["erased"]) == 1
     assert manifest["gone"] == ["01"]
     label = 1 if kind == "dicom" else 2  # a DICOM segmentation has no segment without voxels

@@ -12,8 +12,9 @@ import pytest
 
 import synthorax as sx
 from synthorax.annotations.nodule_table import CENTER
+from synthorax.api.edit_session import EditSession
 from synthorax.cli import main
-from synthorax.editing.erase import notes_of_cuts, notes_of_staying, staying
+from synthorax.editing.erase import is_gone, notes_of_cuts, staying
 from synthorax.errors import InputError
 from synthorax.hub import who
 from synthorax.io.dicom_out import write_ct_series
@@ -69,6 +70,20 @@ def test_a_nodule_is_taken_out_at_a_place_and_outside_the_region_no_voxel_differ
     assert not made.mask.voxels.any()
 
 
+def test_a_place_has_the_number_of_its_nodule_and_none_if_the_scan_has_no_nodule_there(ill, tmp_path):
+    write_image(tmp_path / "ill.nii.gz", ill.ct)
+    write_image(tmp_path / "ill_mask.nii.gz", replace(ill.mask, voxels=np.where(ill.mask.voxels == 2, 2, 0)))
+    row = {"image": "ill.nii.gz", "mask": "ill_mask.nii.gz", "mask_label": 2, "nodule_id": "02"}
+    write_table(tmp_path / "nodules.csv", [row])
+    both = [nodule.center_mm for nodule in ill.nodules]
+    made = sx.erase(tmp_path / "ill.nii.gz", Eraser(), at_mm=both, diameter_mm=(12, 16))
+    assert [(one.nodule_id, one.label) for one in made.nodules] == [("place 1", 0), ("01", 1)]
+    assert made.gone == ("01",)
+    session = EditSession(ill.ct, labels=ill.mask)
+    assert session.erase(Eraser(), label=2).result.nodules[0].nodule_id == "02"
+    assert session.erase(Eraser(), at_mm=both[0], diameter_mm=12).result.nodules[0].nodule_id == "01"
+
+
 def test_every_nodule_of_a_mask_is_taken_out_and_the_method_sees_its_voxels(ill):
     method = Eraser()
     made = sx.erase(ill.ct, method, labels=ill.mask)
@@ -85,11 +100,10 @@ def test_what_is_left_of_a_nodule_is_told(ill, chest):
             return Filled(patch.voxels.astype(np.float32), None, edit.nodule)
 
     left = sx.erase(ill.ct, Idle(), labels=ill.mask)
-    assert [note.partition(" its place is")[0] for note in left.notes if "not gone" in note] == [
-        "nodule 01: not gone:",
-        "nodule 02: not gone:",
-    ]
-    assert "nodules 01, 02: kept in the scan" in left.notes
+    assert len(left.notes) == 2
+    for number, note in zip(("01", "02"), left.notes, strict=True):
+        said = r"it was edited, but can still be seen \(\d+ HU denser than the lung around it, \d+ HU before\)"
+        assert re.fullmatch(f"nodule {number}: {said}, so its mask stays; try another seed or method", note)
     assert np.array_equal(left.mask.voxels, ill.mask.voxels)  # without its mask, a visible nodule would be a negative
     assert [nodule.extra["gone"] for nodule in left.nodules] == ["no", "no"]
     assert not left.gone
@@ -295,7 +309,7 @@ def test_some_labels_of_a_mask_or_rows_of_a_table_are_taken_out_and_the_others_s
     assert made.about["only_labels"] == [narrow]
     assert [(nodule.nodule_id, nodule.label) for nodule in made.nodules] == [(f"{narrow:02d}", narrow)]
     assert made.gone == (f"{narrow:02d}",)
-    assert made.notes[0] == f"nodule {wide:02d}: kept in the scan"
+    assert not made.notes  # that the other one stays is what was asked for
     assert ((made.mask.voxels == wide) == (ill.mask.voxels == wide)).all()
     assert not (made.mask.voxels == narrow).any()
     rows = [dict(zip(CENTER, one.center_mm, strict=True)) | {"diameter_mm": 12} for one in ill.nodules]
@@ -321,9 +335,9 @@ def test_a_nodule_stays_if_at_most_half_of_its_voxels_may_have_changed_and_it_is
     erased = Region.of(voxels == 3)
     left = staying(lines, changed, [erased])
     assert [own.voxels for own in left] == [0, 8, 0]
-    assert notes_of_staying(left) == ["nodule 02: kept in the scan"]
     said = "nodule 02: its mask stays, since it may not be erased whole; 4 of its 8 voxels lie in the edit region"
     assert notes_of_cuts(left, changed) == [said]
+    assert not notes_of_cuts(left, changed, told=[2])
 
 
 @pytest.mark.parametrize(("asked_mm", "gone"), [(8, ()), (16, ("02",))])
@@ -352,7 +366,11 @@ def test_a_known_nodule_that_is_wider_than_the_diameter_requested_at_its_place_k
     write_table(tmp_path / "nodules.csv", rows)
     made = sx.erase(tmp_path / "ill.nii.gz", Everywhere(), at_mm=at_mm, diameter_mm=asked_mm)
     assert made.gone == gone
-    assert any("02: its mask stays" in note for note in made.notes) == (not gone)
+    assert [(one.nodule_id, one.label) for one in made.nodules] == [("02", 2)]  # by its place too
+    wide = f"{ill.nodules[1].attributes.diameter_mm:.3g}"
+    assert [is_gone(one) for one in made.nodules] == [bool(gone)]
+    said = f"nodule 02: its mask is {wide} mm wide, and 8 mm were requested; so its mask stays"
+    assert [*made.notes] == [said] * (not gone)
 
 
 def test_the_verb_takes_out_the_nodules_of_some_labels(ill, tmp_path, capsys):
@@ -365,7 +383,8 @@ def test_the_verb_takes_out_the_nodules_of_some_labels(ill, tmp_path, capsys):
     assert main([*command, "--labels", "2"]) == 0
     said = capsys.readouterr()
     assert "1 nodule removed" in said.out
-    assert "nodule 01: kept in the scan" in said.err
+    assert "mask and table of nodule 01, which stays" in said.out
+    assert not said.err
     assert [row["mask_label"] for row in read_table(tmp_path / "out" / "nodules.csv")] == ["1"]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert len(manifest["erased"]) == 1

@@ -387,11 +387,18 @@ def _nodules(scan: Scan) -> dict[str, Any]:
     except InputError as error:
         return {"nodules_unknown": str(error)}
     found = {}
+    facts = {nodule.label: nodule for nodule in known.nodules}
     if known.labels is not None:
         for label, region in enumerate(regions_of(known.labels.voxels), start=1):
             if region.voxels:
                 ball = ball_around(region, known.labels)
-                found[str(label)] = f"{place_text(ball.center_mm)} mm, {ball.diameter_mm:.1f} mm wide"
+                wide = f"{ball.diameter_mm:.1f} mm wide"
+                own = facts[label].attributes.diameter_mm if label in facts else None
+                if own is not None and f"{own:.1f} mm wide" != wide:
+                    wide += f" on its mask, {own:.1f} mm by its annotation"
+                called = facts[label].nodule_id if label in facts else ""
+                called = f"nodule {called}, " if called.isdecimal() and int(called) != label else ""
+                found[str(label)] = f"{called}{place_text(ball.center_mm)} mm, {wide}"
     for nodule in known.without:
         width = nodule.attributes.diameter_mm
         wide = "of unknown diameter" if width is None else f"{width:.1f} mm wide"

@@ -14,9 +14,9 @@ from synthorax.anatomy.lungs import Lungs
 from synthorax.api.earlier_edits import earlier_edits, edit_entry, of_edit
 from synthorax.api.edit_requests import LungFinderName, finder_of, read_scan_given
 from synthorax.api.editing import erase, inject, write_one
-from synthorax.api.known_nodules import known_nodules
+from synthorax.api.known_nodules import KnownNodules, ScanWithNodules, known_nodules
 from synthorax.editing.edited import Edited
-from synthorax.editing.erase import gone_between, left_of, notes_of_cuts, notes_of_staying
+from synthorax.editing.erase import gone_between, left_of
 from synthorax.errors import InputError
 from synthorax.geometry import AIR_HU, orient
 from synthorax.io.scans import Scan
@@ -191,15 +191,15 @@ class EditSession:
             if label < 1 or not own.any():
                 known = ", ".join(str(i) for i, each in enumerate(self.labels, start=1) if each.voxels) or "none"
                 raise InputError("label", str(label), f"the label of a nodule of this scan: {known}")
-            asked["labels"] = replace(self.mask, voxels=own)
+            asked["labels"] = replace(self.mask, voxels=np.where(own, label, 0).astype(np.uint8))
         asked.setdefault("force", self._force)
-        made = erase(self._now(), method, seed=seed, **asked)
+        now = KnownNodules(self.mask if self.mask.voxels.any() else None)
+        made = erase(ScanWithNodules(self.ct, notes=self.source.notes, known=now), method, seed=seed, **asked)
         if label is not None:
             made = replace(made, about={**made.about, "labels": label})
-        changed = made.region.voxels
-        owns = [None] * len(made.nodules) if label is None else [self.labels[label - 1]]
-        left = left_of(self.labels, made, owns)
-        made = made.noting([*notes_of_cuts(left, changed), *self._known.notes_of_erasure(made)])
+        is_by_place = bool(np.size(asked.get("at_mm", ())))
+        left = left_of(self.labels, made, [None if is_by_place else self.labels[n.label - 1] for n in made.nodules])
+        made = made.noting(self._known.notes_of_erasure(made))
         made = replace(made, gone=gone_between(self.labels, left))
         nodules = tuple(nodule for nodule in self.nodules if left[nodule.label - 1].voxels)
         return self._take(made, seed, left, nodules)
@@ -252,8 +252,6 @@ class EditSession:
             regions=last.labels_after,
         )
         if len(self._steps) == 1:
-            if whole.kind == "erase":
-                whole = whole.noting(notes_of_staying(whole.regions))
             return self._earlier.before(self._known.before(whole), last.seed)
         results = [step.result for step in self._steps]
         several = replace(

@@ -179,7 +179,7 @@ def erase(
         labels: mask of more nodules to remove. Without places, plan and mask, those of the masks and tables in the
             scan's folder are removed.
         only_labels: labels of the nodules to remove from those of the mask, or numbers of the plan's rows, from 1; all
-            if it is empty.
+            if it is empty. A DICOM result may have other labels, since DICOM numbers segments without gaps.
         seed: seed of the lung that replaces the nodules.
         out: folder to write: the scan in its own format, edit region and manifest.json; mask and nodules.csv of the
             nodules that stay, if any are known.
@@ -245,17 +245,19 @@ def write_one(
     alone: bool = True,
     layout: EditedLayout = "as read",
 ) -> Edited:
-    """Write an edited scan with a picture, and return it with notes on the elements that a DICOM header keeps.
+    """Write an edited scan with a picture, and return it with notes on its DICOM files.
 
     The arguments are those of `editing.output.write_edited`.
     """
     from synthorax.api.side_by_side import draw_sites
-    from synthorax.editing.output import write_edited
+    from synthorax.editing.output import notes_on_segments, write_edited
     from synthorax.io.dicom_kept import kept_elements
     from synthorax.provenance import Origin
 
     if source.dicom and layout != "images":
         edited = edited.noting(kept_elements(source.dicom, keep_identity=keep_identity)[1])
+    if layout == "dicom" or (layout == "as read" and source.dicom):
+        edited = edited.noting(notes_on_segments(edited.regions))
     write_edited(
         out,
         edited,

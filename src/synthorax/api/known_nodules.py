@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import dist
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthorax.api.edit_requests import labels_given
 from synthorax.errors import InputError
+from synthorax.io.scans import Scan
 from synthorax.nodule import place_text
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from synthorax.datasets.sources import ScanSource, TableSource
     from synthorax.editing.edited import Edited
     from synthorax.editing.erase import Unwanted
-    from synthorax.io.scans import Scan
     from synthorax.nodule import Nodule
     from synthorax.volume import Volume
 
@@ -118,6 +118,17 @@ class KnownNodules:
         return (f"{which} at {where} mm {verb} in the scan, and the result has no mask of {them}",)
 
 
+@dataclass(frozen=True, eq=False)
+class ScanWithNodules(Scan):
+    """A scan in memory of which the nodules are known.
+
+    Attributes:
+        known: the nodules.
+    """
+
+    known: KnownNodules = field(default_factory=KnownNodules)
+
+
 def known_nodules(scan: Scan, labels: str | Path | Volume | None, within: Path | None = None) -> KnownNodules:
     """Return the nodules of a scan: those of a mask that is given, or else those of the masks and tables found for it.
 
@@ -135,7 +146,8 @@ def known_nodules(scan: Scan, labels: str | Path | Volume | None, within: Path |
     from synthorax.datasets.sources import TableSource
 
     source, notes = _source_of(scan, within)
-    beside = KnownNodules() if source is None else nodules_of_source(source, scan, within)
+    beside = scan.known if isinstance(scan, ScanWithNodules) else KnownNodules()
+    beside = beside if source is None else nodules_of_source(source, scan, within)
     if labels is None:
         is_listed = isinstance(source, TableSource)
         by_name = () if is_listed or scan.path is None or scan.dicom is not None else _masks_by_name(scan.path)

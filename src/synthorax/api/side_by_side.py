@@ -196,7 +196,8 @@ def draw_sites(file: Path, before: Volume, edited: Mapping[str, Edited]) -> list
         wide = max(PICTURED_MM, 2 * diameter_mm)
         half = int(np.ceil(wide / whole.spacing_mm[2]))
         height_mm = whole.to_world((z, y, x))[2]
-        caption = f"nodule {nodule.nodule_id}, {BEFORE}\naxial slice at z = {height_mm:.1f} mm"
+        named = nodule.nodule_id if first.kind == "erase" and not nodule.label else f"nodule {nodule.nodule_id}"
+        caption = f"{named}, {BEFORE}\naxial slice at z = {height_mm:.1f} mm"
         panels.append(Slice(whole.voxels[z], none, caption, (y, x), REAL, half, pixel_mm=whole.spacing_mm[2]))
         for name, one in edited.items():
             hu, mask = (voxels[z] for voxels in volumes[name])
@@ -266,7 +267,7 @@ def _caption(kind: EditKind, nodule: Nodule, name: str) -> str:
     method, diameter_mm = name or nodule.extra.get("method", ""), nodule.attributes.diameter_mm or 0.0
     if kind == "erase":
         lines = [f"erased by {method}", f"a nodule of {diameter_mm:.1f} mm"]
-        lines += ["still visible"] * (not is_gone(nodule))
+        lines += ["not removed"] * (not is_gone(nodule))
     else:
         asked = nodule.extra.get("wanted_diameter_mm", "")
         asked = f", {float(asked):.3g} mm requested" if asked else ""

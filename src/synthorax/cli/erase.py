@@ -89,7 +89,8 @@ def erase(
         folder of scans also image, the path below the folder.
     labels
         Which nodules to remove, as in 2,3: their labels, which `synthorax info SCAN` lists, or the numbers of their
-        rows in --plan, from 1. By default all are removed.
+        rows in --plan, from 1. By default all are removed. In a DICOM result the nodules that stay may have other
+        labels, since DICOM numbers segments without gaps.
     series
         UID of a DICOM series, or the end of it, if the folder has several.
     seed
@@ -148,8 +149,9 @@ def erase(
         from synthorax.editing.erase import is_gone
 
         gone = sum(map(is_gone, made.nodules))
-        visible = f", {len(made.nodules) - gone} still visible" if gone < len(made.nodules) else ""
-        left = sum(own.voxels > 0 for own in made.regions)
-        kept = f", mask and table of {quantity(left, 'nodule')} that stay{'s' * (left == 1)}" if left else ""
+        visible = f", {len(made.nodules) - gone} not, see the warnings" if gone < len(made.nodules) else ""
+        left = [f"{label:02d}" for label, own in enumerate(made.regions, start=1) if own.voxels]
+        one = len(left) == 1
+        kept = f", mask and table of nodule{'s' * (not one)} {', '.join(left)}, which stay{'s' * one}" if left else ""
         say(f"{out}: {quantity(gone, 'nodule')} removed{visible}; scan, region, picture and manifest{kept}")
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from math import dist, inf
 
@@ -36,7 +36,7 @@ covers at most half of the ball."""
 GONE = 0.5
 """Share of a nodule's voxels beyond which it is gone, if they lie in the edit region of an erasure."""
 NOT_GONE = {"gone": "no"}
-"""What `Nodule.extra` says of an erased nodule that is still visible."""
+"""What `Nodule.extra` says of a nodule that is still visible after its erasure, or of which only a part was erased."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,19 +48,66 @@ class Unwanted:
         own: its mask in the scan; None if it is not known.
         row: the row of a table that asks for it, in words, which errors name; empty if there is none.
         label: its label in a mask, or its number in a table, from 1; 0 if it has neither.
+        mask_mm: width in mm of the mask that the scan has of it; 0 if it has none.
     """
 
     place: Ball
     own: Region | None = None
     row: str = ""
     label: int = 0
+    mask_mm: float = 0.0
+
+    def name(self, number: int) -> str:
+        """Return what an error calls the nodule: its label, or that it is the place of a number, counted from 1."""
+        return f"nodule {self.label:02d}" if self.label else f"place {number}"
 
 
 def unwanted_of(labels: Volume) -> list[Unwanted]:
     """Return the nodules of a label map, each with its centroid as place."""
-    regions = regions_of(labels.voxels)
-    known = [(label, region) for label, region in enumerate(regions, start=1) if region.voxels]
-    return [Unwanted(ball_around(region, labels), region, label=label) for label, region in known]
+    return [Unwanted(ball_around(region, labels), region, label=label) for label, region in _labelled(labels)]
+
+
+def with_labels_of(unwanted: Sequence[Unwanted], labels: Volume) -> list[Unwanted]:
+    """Return nodules to erase with the labels that they have in a mask of the scan's nodules, and the masks' widths.
+
+    The nodule of a place is the nearest one whose middle lies in the ball to erase, or whose ball has the place in it.
+    A place without such a nodule has no label, so that no number is of two nodules.
+
+    Args:
+        unwanted: the nodules.
+        labels: the mask, on the grid of the scan with axes along LPS.
+    """
+    known = [(label, own, ball_around(own, labels)) for label, own in _labelled(labels)]
+    taken: set[int] = set()
+    found = []
+    for one in unwanted:
+        fits = [(far, label, ball) for label, own, ball in known if (far := _distance(one, own, ball)) < inf]
+        _, label, ball = min((fit for fit in fits if fit[1] not in taken), default=(inf, 0, None))
+        if ball is not None:
+            found.append(replace(one, label=label, mask_mm=ball.diameter_mm))
+        else:
+            is_free = not one.row and one.label not in {label for label, *_ in known}
+            found.append(replace(one, label=one.label if is_free else 0))
+        taken.add(found[-1].label)
+    return found
+
+
+def _distance(one: Unwanted, mask: Region, ball: Ball) -> float:
+    """Return how far apart a nodule to erase and a known nodule are, as a rank; infinity if they are not the same.
+
+    Args:
+        one: the nodule to erase.
+        mask, ball: mask of the known nodule, and the ball around it.
+    """
+    if one.own is not None:
+        likeness = mask.likeness(one.own)
+        return 1 - likeness if likeness > SAME_NODULE else inf
+    away_mm = dist(ball.center_mm, one.place.center_mm)
+    return away_mm if 2 * away_mm <= max(one.place.diameter_mm, ball.diameter_mm) else inf
+
+
+def _labelled(labels: Volume) -> list[tuple[int, Region]]:
+    return [(label, own) for label, own in enumerate(regions_of(labels.voxels), start=1) if own.voxels]
 
 
 def erase_nodules(
@@ -81,14 +128,8 @@ def erase_nodules(
     """
     if not unwanted:
         raise InputError("nodules", "no nodule to erase", "--at X,Y,Z with --diameter, --nodules MASK, or --plan")
-    labels = [one.label for one in unwanted]
-    if not all(labels) or len(set(labels)) < len(labels):
-        labels = [*range(1, len(unwanted) + 1)]
     # A place without a label is told by its coordinates: numbers are those of the scan's nodules.
-    told = [
-        f"{label:02d}" if one.label else f"at {place_text(one.place.center_mm)} mm"
-        for one, label in zip(unwanted, labels, strict=True)
-    ]
+    told = [f"{one.label:02d}" if one.label else f"at {place_text(one.place.center_mm)} mm" for one in unwanted]
     notes = []
     for one, name in zip(unwanted, told, strict=True):
         with naming_row(one.row):
@@ -99,7 +140,7 @@ def erase_nodules(
     for i, one in enumerate(unwanted):
         edit = Edit("erase", NoduleAttributes(diameter_mm=one.place.diameter_mm))
         name = told[i]
-        with naming_row(one.row or f"nodule {name}" * (len(unwanted) > 1)):
+        with naming_row(one.row or one.name(i + 1) * (len(unwanted) > 1)):
             reach_mm = method.reach_mm(edit)
         window = cut(made, one.place.center_mm, reach_mm)
         if one.own is not None:
@@ -110,11 +151,13 @@ def erase_nodules(
         if edit.mask is not None and (edit.mask & ~window.region).any():
             notes.append(("some of its voxels lie outside the region that the method changes", name))
         extra = {"method": method.name}
-        if remains := _remains(ct, made, one):
+        if why := _remains(ct, made, one) or _in_part(ct, one):
             extra |= NOT_GONE
-            notes.append((remains, name))
-        notes += [(wider, name)] if (wider := _wider(ct, one)) else []
-        nodules.append(Nodule(f"{labels[i]:02d}", one.place.center_mm, edit.nodule, extra=extra, label=one.label))
+            notes.append((why, name))
+        elif wider := _wider(ct, one):
+            notes.append((wider, name))
+        known_as = f"{one.label:02d}" if one.label else one.name(i + 1)
+        nodules.append(Nodule(known_as, one.place.center_mm, edit.nodule, extra=extra, label=one.label))
     return Edited(
         ct=made,
         mask=replace(ct, voxels=np.zeros(ct.shape, np.uint8)),
@@ -127,7 +170,7 @@ def erase_nodules(
 
 
 def is_gone(nodule: Nodule) -> bool:
-    """Return whether an erased nodule (`Edited.nodules`) is no longer visible."""
+    """Return whether an erased nodule (`Edited.nodules`) was erased whole and is no longer visible."""
     return nodule.extra.get("gone") != NOT_GONE["gone"]
 
 
@@ -144,7 +187,7 @@ def with_staying(made: Edited, labels: Volume, unwanted: Sequence[Unwanted]) -> 
     before = regions_of(labels.voxels)
     after = left_of(before, made, [one.own for one in unwanted])
     mask = replace(made.mask, voxels=paint_labels(after, made.ct.shape).astype(np.uint8))
-    notes = [*notes_of_staying(after), *notes_of_cuts(after, made.region.voxels)]
+    notes = notes_of_cuts(after, made.region.voxels, [nodule.label for nodule in made.nodules if not is_gone(nodule)])
     return replace(made, mask=mask, regions=after, gone=gone_between(before, after)).noting(notes)
 
 
@@ -169,9 +212,8 @@ def left_of(nodules: Sequence[Region], made: Edited, owns: Sequence[Region | Non
     def is_wider(mask: Region, nodule: Nodule) -> bool:
         """Return whether a nodule was erased at its place with too small a diameter."""
         own, asked_mm = ball_around(mask, made.mask), nodule.attributes.diameter_mm or inf
-        voxel_mm = max(made.mask.spacing_mm[1:])  # a mask is measured to the edges of its voxels
-        most_mm = WIDER_THAN_ASKED * asked_mm + voxel_mm
-        return own.diameter_mm > most_mm and 2 * dist(own.center_mm, nodule.center_mm) <= own.diameter_mm
+        in_part = _is_in_part(own.diameter_mm, asked_mm, made.mask)
+        return in_part and 2 * dist(own.center_mm, nodule.center_mm) <= own.diameter_mm
 
     def stays(mask: Region) -> bool:
         in_part = mask.voxels > 0 and any(is_wider(mask, nodule) for own, nodule in pairs if own is None)
@@ -203,25 +245,17 @@ def staying(nodules: Sequence[Region], changed: NDArray[np.bool_], erased: Seque
     return tuple(nothing if is_erased(own) else own for own in nodules)
 
 
-def notes_of_staying(nodules: Sequence[Region]) -> list[str]:
-    """Return a note on the nodules that stay after an erasure, if any.
-
-    Args:
-        nodules: their masks, empty for nodules that are gone.
-    """
-    return by_nodule(("kept in the scan", f"{i:02d}") for i, own in enumerate(nodules, start=1) if own.voxels)
-
-
-def notes_of_cuts(nodules: Sequence[Region], changed: NDArray[np.bool_]) -> list[str]:
+def notes_of_cuts(nodules: Sequence[Region], changed: NDArray[np.bool_], told: Collection[int] = ()) -> list[str]:
     """Return notes on the nodules that stay after an erasure and of which it may have changed some voxels.
 
     Args:
         nodules: their masks, empty for nodules that are gone.
         changed: the edit region [z, y, x].
+        told: labels of the nodules that another note says to stay.
     """
     notes = []
     for i, own in enumerate(nodules, start=1):
-        if cut := _within(own, changed):
+        if i not in told and (cut := _within(own, changed)):
             share = f"{cut} of its {own.voxels} voxels lie in the edit region"
             notes.append((f"its mask stays, since it may not be erased whole; {share}", f"{i:02d}"))
     return by_nodule(notes)
@@ -237,21 +271,39 @@ def _remains(before: Volume, after: Volume, one: Unwanted) -> str:
     was, left = (above_lung_hu(ct, place.center_mm, place.diameter_mm, one.own) for ct in (before, after))
     if left <= max(DENSER_HU, was * STILL_THERE):
         return ""
-    return (
-        f"not gone: its place is {left:.0f} HU denser than the lung around it, {was:.0f} HU before; request "
-        "another seed, another method or a larger diameter"
-    )
+    stays = ", so its mask stays" * (one.mask_mm > 0)
+    ways = "try another seed or method" if one.own is not None else "try another seed, method or larger diameter"
+    seen = f"{left:.0f} HU denser than the lung around it, {was:.0f} HU before"
+    return f"it was edited, but can still be seen ({seen}){stays}; {ways}"
+
+
+def _in_part(on: Volume, one: Unwanted) -> str:
+    """Return a note if a nodule's mask is wider than the erased ball, or an empty text."""
+    asked_mm = one.place.diameter_mm
+    if one.own is not None or not _is_in_part(one.mask_mm, asked_mm, on):
+        return ""
+    return f"its mask is {one.mask_mm:.3g} mm wide, and {asked_mm:.3g} mm were requested; so its mask stays"
 
 
 def _wider(before: Volume, one: Unwanted) -> str:
-    """Return a note if a nodule may be wider than the erased ball, or an empty text."""
+    """Return a note if a nodule without a mask may be wider than the erased ball, or an empty text."""
     place = one.place
-    if one.own is not None or (share := dense_around(before, place.center_mm, place.diameter_mm)) <= ENCLOSED:
+    if one.own is not None or one.mask_mm:
+        return ""
+    if (share := dense_around(before, place.center_mm, place.diameter_mm)) <= ENCLOSED:
         return ""
     return (
         f"{share:.0%} of what lies around the erased ball of {place.diameter_mm:.3g} mm was dense too; if that is "
         "of the nodule, request a larger diameter, or give the nodule's mask"
     )
+
+
+def _is_in_part(mask_mm: float, asked_mm: float, on: Volume) -> bool:
+    """Return whether an erasure with a diameter leaves a part of a nodule, whose mask has a width on a volume's grid.
+
+    A mask is measured to the edges of its voxels.
+    """
+    return mask_mm > WIDER_THAN_ASKED * asked_mm + max(on.spacing_mm[1:])
 
 
 def _doubt(ct: Volume, place: Ball, force: bool) -> str:

@@ -232,9 +232,25 @@ def _of_erasure(edited: Edited) -> dict[str, Any]:
 
 
 def _by_segments(nodules: Sequence[Nodule], regions: Sequence[Region]) -> list[Nodule]:
-    """Return nodules with the numbers of their DICOM segments as labels: labels without voxels have no segment."""
+    """Return nodules with the numbers of their DICOM segments as labels."""
+    segments = _segment_numbers(regions)
+    return [replace(one, label=segments.get(one.label, 0)) for one in nodules]
+
+
+def _segment_numbers(regions: Sequence[Region]) -> dict[int, int]:
+    """Return the DICOM segment of each label that has voxels; DICOM numbers segments from 1, without gaps."""
     labels = [label for label, own in enumerate(regions, start=1) if own.voxels]
-    return [replace(one, label=labels.index(one.label) + 1 if one.label in labels else 0) for one in nodules]
+    return {label: number for number, label in enumerate(labels, start=1)}
+
+
+def notes_on_segments(regions: Sequence[Region]) -> tuple[str, ...]:
+    """Return a note on the labels of nodules that a DICOM segmentation changes, if any.
+
+    Args:
+        regions: mask of each label, empty for labels without a nodule.
+    """
+    new = [f"nodule {old:02d} has label {new}" for old, new in _segment_numbers(regions).items() if old != new]
+    return (f"DICOM numbers segments without gaps: in mask.dcm {', '.join(new)}",) if new else ()
 
 
 def about_source(source: Scan | None, keep_identity: bool) -> dict[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from synthorax.anatomy.lungs import Lungs
 from synthorax.editing.edited import Edited
-from synthorax.editing.erase import Unwanted, erase_nodules, unwanted_of, with_staying
+from synthorax.editing.erase import Unwanted, erase_nodules, unwanted_of, with_labels_of, with_staying
 from synthorax.editing.inject import inject_nodules, naming_row
 from synthorax.editing.plan import AskedNodule, InjectionPlan, Request, plan_nodules
 from synthorax.errors import InputError
@@ -123,12 +123,12 @@ def erase_scan(
     known = [] if labels is None else unwanted_of(orient(labels, "LPS"))
     unwanted = _chosen([*places, *known], only) if only else [*places, *known]
     _check_reach(unwanted, method, None if only is not None else scan.path)
+    there = None if present is None else orient(present, "LPS")
+    told = [*unwanted] if there is None else with_labels_of(unwanted, there)
 
     def edit(upright: Volume) -> Edited:
-        made = erase_nodules(upright, unwanted, method, seed_in_scan(seed, upright), force=force)
-        if present is None:
-            return made
-        return with_staying(made, orient(present, "LPS"), unwanted)
+        made = erase_nodules(upright, told, method, seed_in_scan(seed, upright), force=force)
+        return made if there is None else with_staying(made, there, told)
 
     return edited_upright(scan, edit)
 
@@ -165,12 +165,12 @@ def _check_reach(unwanted: Sequence[Unwanted], method: Method, one_of_many: Path
     refused = None
     for i, one in enumerate(unwanted, start=1):
         try:
-            with naming_row(one.row or f"nodule {one.label or i:02d}" * (len(unwanted) > 1)):
+            with naming_row(one.row or one.name(i) * (len(unwanted) > 1)):
                 method.reach_mm(Edit("erase", NoduleAttributes(diameter_mm=one.place.diameter_mm)))
             fitting.append(one.label)
         except InputError as error:
             where = place_text(one.place.center_mm)
-            wide.append(f"{one.label or i:02d} ({one.place.diameter_mm:.4g} mm, at {where})")
+            wide.append(f"{one.name(i).removeprefix('nodule ')} ({one.place.diameter_mm:.4g} mm, at {where})")
             refused = refused or error
     if refused is None:
         return
