@@ -372,7 +372,11 @@ def test_a_rule_for_patients_that_a_table_already_names_is_noted_as_not_used(tmp
     write_table(tmp_path / "in" / "nodules.csv", rows)
     store = prepare(tmp_path / "in", tmp_path / "store", patient_from="name")
     assert sorted(case.patient_id for case in store.cases) == ["P1", "b"]
-    assert any("--patient-from is not used for 1 of 2 scans" in line for line in summary_lines(store))
+    assert any("--patient-from is not used for 1 of 2 scans: the table" in line for line in summary_lines(store))
+    write_table(tmp_path / "in" / "nodules.csv", rows[:1])
+    (tmp_path / "in" / "b.mha").unlink()
+    store = prepare(tmp_path / "in", tmp_path / "other", patient_from="name")
+    assert any(line.startswith("--patient-from is not used: the table") for line in summary_lines(store))
 
 
 # LIDC-IDRI and LUNA16

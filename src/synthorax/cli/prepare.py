@@ -226,8 +226,9 @@ def patches(
     The table is a CSV file with one row for each nodule and the columns:
 
     - image: file or DICOM folder, relative to the table; several rows may have the same image.
-    - mask: image in which the nodule's voxels are above 0, equal to mask_label, or of a probability of 0.5 or more; or
-      a DICOM SEG, RTSTRUCT or Slicer segmentation, of which mask_label is the number, value or name of a segment.
+    - mask: image in which the nodule's voxels are above 0; with mask_label, equal to it; in an image of fractions, 0.5
+      or more; or a DICOM SEG, RTSTRUCT or Slicer segmentation, of which mask_label is the number, value or name of a
+      segment.
       Without mask_label, each separate piece of the mask is a nodule; if the row has a centre, only the piece there.
     - center_x_mm, center_y_mm, center_z_mm, diameter_mm: world mm (LPS), for a nodule without a mask. With a mask,
       diameter_mm replaces the mask's largest width in an axial slice.

@@ -75,8 +75,11 @@ def whose_scans(
     asked = [i for i, patient in enumerate(given) if not patient]
     found, notes = tell_patients_apart([people[i] for i in asked], patient_from)
     if patient_from != "auto" and (settled := sum(map(bool, given))):
-        count = "all scans" if settled == len(scans) else f"{settled} of {quantity(len(scans), 'scan')}"
-        notes.append(f"--patient-from is not used for {count}, whose patient the table or a manifest names")
+        named = "the table or a manifest names the patient"
+        if settled == len(scans):
+            notes.append(f"--patient-from is not used: {named} of every scan")
+        else:
+            notes.append(f"--patient-from is not used for {settled} of {quantity(len(scans), 'scan')}: {named}")
     notes += _notes_on_ids(given, rows)
     patients = list(given)
     namesakes: set[str] = set()
