@@ -228,5 +228,6 @@ def _ratings(name: str, text: str) -> tuple[float, ...]:
         given = (np.nan,)
     if not all(1 <= value <= most for value in given):
         either = f"neither {', '.join(words)} nor" if words else "not"
-        raise ValueError(f"{name} {text!r}, {either} numbers from 1 to {most}")
+        ends = "; for a known diagnosis write 1, benign, or 5, malignant" if name == "malignancy" else ""
+        raise ValueError(f"{name} {text!r}, {either} numbers from 1 to {most}{ends}")
     return given

@@ -235,8 +235,10 @@ def patches(
     - patient_id: patient of the image; if the column is missing, --patient-from finds the patients.
     - split: train, val or test; if the column is missing, --split sets the shares.
     - malignancy, texture, spiculation, lobulation, sphericity, margin, calcification, subtlety, internal_structure:
-      LIDC's ratings, one number, or one for each reader with spaces between them, or words such as ground-glass;
-      optional.
+      LIDC's ratings, one number, or one for each reader with spaces between them; optional. Malignancy is 1 to 5; for
+      a known diagnosis write 1, benign, or 5, malignant. Three ratings may be words: texture (ground-glass,
+      part-solid, solid), calcification (popcorn, laminated, solid, non-central, central, none) and internal_structure
+      (soft, fluid, fat, air).
 
     A row without mask, centre, diameter, ratings and nodule_id is an image without a nodule. A row with some of these
     but neither mask nor centre is left out and named. Other columns are kept.
