@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from functools import partial
+from io import StringIO
 from math import dist
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
@@ -148,8 +150,10 @@ def _each_fault_once(promises: Iterable[Promise]) -> Iterator[Promise]:
 
 
 def _tried(claim: str, check: Callable[[], None]) -> Promise:
+    """Try a promise, without the progress and the warnings of the training and the samples that this takes."""
     try:
-        check()
+        with redirect_stderr(StringIO()):
+            check()
     except _Noted as noted:
         return Promise(claim, note=str(noted))
     except Exception as error:  # whatever another package raises
