@@ -154,7 +154,7 @@ def test_why_no_place_will_do_and_that_what_is_said_to_fit_fits(room):
     said = (
         r"no place with room for a nodule of 5 mm, 80 mm from the wall, in the \S+ ml of lung that were found; expected"
     )
-    with pytest.raises(InputError, match=f"lungs: found {said} .* --wall-mm, .* --voxel with --force"):
+    with pytest.raises(InputError, match=f"scan: found {said} .* `clearance`; .* `at_mm` with `force`"):
         Placement(room).find(5, 0, clearance=Clearance(80, None, None))
 
 

@@ -61,6 +61,13 @@ def test_a_table_of_nodules_is_counted(home):
     assert "method" in found["further_columns"]
 
 
+def test_a_table_without_images_is_a_plan(tmp_path):
+    (tmp_path / "plan.csv").write_text("diameter_mm,center_x_mm,center_y_mm,center_z_mm\n8,-70,2,2\n6,,,\n")
+    found = sx.info(tmp_path / "plan.csv")
+    assert (found["holds"], found["nodules"], found["nodules_with_place"]) == ("plan of nodules", 2, 1)
+    assert found["use"].startswith("`synthorax inject SCAN --plan plan.csv`")
+
+
 def test_a_folder_of_images_is_a_folder_of_scans(home):
     found = sx.info(home / "scans")
     assert (found["holds"], found["scans"]) == ("folder of scans", 2)

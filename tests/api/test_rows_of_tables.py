@@ -68,7 +68,7 @@ def test_a_row_that_matches_several_scans_is_named_with_its_table(mixed, chest, 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("-70,2,2,300,", "diameter: found 300 mm"),
+        ("-70,2,2,300,", "diameter_mm: found 300 mm"),
         ("-160,-120,0,9,", "place: found"),
         ("-70,2,2000,9,", "place: found"),
         (",,,95,", "95 mm"),
@@ -112,7 +112,7 @@ def test_a_refused_row_of_a_plan_of_removals_is_named(chest, tmp_path):
     for row, message in (
         (",,,9", "place: found none"),
         ("70,2,2,9", "place: found"),
-        ("70,2,2,300", "diameter: found"),
+        ("70,2,2,300", "diameter_mm: found"),
     ):
         plan.write_text(f"{PLACES},diameter_mm\n-70,2,2,16\n{row}\n")
         with pytest.raises(InputError, match=f"plan.csv, line 3, {message}"):

@@ -22,7 +22,7 @@ REFUSED = (
 def test_the_rating_is_refused_before_the_scan_is_read(tmp_path, capsys):
     command = ["inject", str(tmp_path / "missing.nii.gz"), "--with", "ac-wgan", "--out", str(tmp_path / "out")]
     assert main([*command, "--auto", "1", "--diameter", "8", "--spiculation", "5"]) == 2
-    assert capsys.readouterr().err.startswith(f"synthorax: {REFUSED}")
+    assert capsys.readouterr().err.startswith(f"synthorax: --{REFUSED}")
     plan = tmp_path / "plan.csv"
     plan.write_text("diameter_mm,spiculation\n8,5\n")
     assert main([*command, "--plan", str(plan)]) == 2
@@ -80,7 +80,7 @@ def test_models_help_and_verbs_agree_on_who_injects_and_who_erases(capsys):
                 for more in (["--help"], ["--diameter", "8", "--at=0,0,0", "--out", "out"]):
                     assert main([verb, "scan.nii", "--with", name, *more]) == 2
                     said = capsys.readouterr().err
-                    assert said.startswith(f"synthorax: method: found {name!r}; expected one that {role}: "), said
+                    assert said.startswith(f"synthorax: --with: found {name!r}; expected one that {role}: "), said
 
 
 @pytest.mark.parametrize("name", RATINGS)

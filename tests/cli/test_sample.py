@@ -141,8 +141,8 @@ def test_the_widest_nodule_is_one_that_its_cube_shows_whole():
         ),
         ({"attributes": {"diameter_mm": 60.0}}, "diameter_mm: found 60 mm; expected 1 to 14 mm"),
         ({"positive": False, "diameter_mm": 8.0}, "diameter_mm: found 8 with positive=False; expected no diameter_mm"),
-        ({"n": 10**9}, "number of samples: found 1000000000"),
-        ({"n": 0}, "number of samples: found 0"),
+        ({"n": 10**9}, "n: found 1000000000"),
+        ({"n": 0}, "n: found 0"),
         ({"seed": -1}, "seed: found -1"),
     ],
 )

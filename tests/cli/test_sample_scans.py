@@ -196,7 +196,7 @@ def test_the_verb_makes_scans_of_any_depth(run, tmp_path, capsys):
         (["--inject", "magic"], "'magic'; expected one that injects"),
         (["--inject", "render", "--diameter", "400"], "diameter: found 400 mm"),
         (["--texture", "5"], "--texture"),
-        (["--n", "0"], "number of scans: found 0"),
+        (["--n", "0"], "-n: found 0"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(run, tmp_path, capsys, options, said):

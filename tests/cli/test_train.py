@@ -97,7 +97,7 @@ def test_no_torch_and_no_other_systems_configuration_is_loaded_for_a_help():
         ("train ac-wgan --data s --out new --more-steps 5", "new: found no run; expected a run that has begun"),
         (
             "train lung --data lidc --out new --more-steps 5",
-            "more steps: found lung, whose finished runs cannot",
+            "--more-steps: found given for lung, whose finished runs cannot",
         ),
     ],
 )

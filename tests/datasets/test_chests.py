@@ -107,7 +107,7 @@ def test_cases_that_are_no_whole_scans_are_named_and_none_at_all_is_refused(read
 
 
 def test_a_store_of_cubes_is_refused_as_chests_and_taken_as_cubes(read):
-    with pytest.raises(InputError, match=r"none of them a whole scan.*or region=cube"):
+    with pytest.raises(InputError, match=r"none of them a whole scan.*or `region=cube`"):
         read(ball_case("cube", 8, size=20))
     chests = read(ball_case("cube", 8, size=20), grid=ChestGrid((16, 16, 16), "cube"))
     assert chests.spacing_mm.tolist() == [[1.0, 1.0, 1.0]]

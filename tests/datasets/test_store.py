@@ -699,7 +699,13 @@ def test_verify_says_that_all_is_marked_if_files_have_different_marks(folder, tm
     assert capsys.readouterr().out.splitlines()[-1] == f"{made}: all of it is marked as synthetic"
     write_image(made / "c.nii.gz", source)
     assert main(["verify", str(made)]) == 1
-    assert "all of it" not in capsys.readouterr().out
+    *marks, last = capsys.readouterr().out.splitlines()
+    assert len(marks) == 2
+    assert last == f"{made}: 1 file without a mark that can be read: {made / 'c.nii.gz'}"
+    for i in range(4):
+        write_image(made / f"d{i}.nii.gz", source, mark=f"SYNTHETIC: seed {i + 3}")
+    assert main(["verify", str(made)]) == 1
+    assert f"{made}: and 1 other mark; --json lists all" in capsys.readouterr().out
 
 
 def test_verify_says_yes_or_no_by_its_exit_code(folder, tmp_path, capsys):
@@ -707,6 +713,8 @@ def test_verify_says_yes_or_no_by_its_exit_code(folder, tmp_path, capsys):
     assert main(["verify", str(tmp_path / "made.nii.gz")]) == 0
     assert "synthetic" in capsys.readouterr().out
     assert main(["verify", str(folder / "images" / "0.mha")]) == 1
+    assert main(["info", str(folder / "images" / "0.mha")]) == 0
+    assert "synthetic: no mark" in capsys.readouterr().out
     assert main(["verify", str(tmp_path / "nowhere")]) == 2
     api.prepare("scans", tmp_path / "made.nii.gz", tmp_path / "store", workers=1)
     assert api.verify(tmp_path / "store")[0].text == "SYNTHETIC: for a test"

@@ -155,7 +155,7 @@ def test_an_erased_scan_is_written_without_a_mask_and_is_no_scan_without_nodules
             "^diameter_mm is missing; expected a diameter in mm for all places, or one for each",
         ),
         ({"at_mm": (0, 0, 9000), "diameter_mm": 8}, "expected one in the scan"),
-        ({}, "nodules: found no nodule to erase; expected --at X,Y,Z with --diameter, --nodules MASK, or --plan"),
+        ({}, "nodules: found no nodule to erase; expected `at_mm` with `diameter_mm`, `labels`, or `plan`"),
         ({"at_mm": (0, 0, 0), "diameter_mm": 800}, "expected 1 to 100 mm"),
         ({"at_mm": (0, 0, 0), "diameter_mm": (8, 9)}, "diameter_mm: found 2 diameters; expected 1 for all, or 1, one"),
         ({"diameter_mm": 8}, "diameter_mm: found 1 diameter; expected a diameter only with a place, at_mm"),
@@ -169,7 +169,7 @@ def test_an_erasure_of_nothing_is_refused(ill, asked, said):
 def test_a_place_without_a_nodule_is_refused_and_erased_only_by_force(ill):
     healthy = (256.0, 160.0, 40.0)
     with pytest.raises(
-        InputError, match=r"where nothing of 10 mm is denser than the lung around it; expected .* --force"
+        InputError, match=r"where nothing of 10 mm is denser than the lung around it; expected .* `force`"
     ):
         sx.erase(ill.ct, Eraser(), at_mm=healthy, diameter_mm=10)
     made = sx.erase(ill.ct, Eraser(), at_mm=healthy, diameter_mm=10, force=True)
@@ -207,7 +207,7 @@ def test_rendering_does_not_erase_and_a_package_that_does_is_named_and_used(ill,
     place = ",".join(map(str, ill.nodules[0].center_mm))
     command = ["erase", str(tmp_path / "ill.nii.gz"), "--at", place, "--diameter", "12", "--out", str(tmp_path / "new")]
     assert main([*command, "--with", "render"]) == 2
-    said = f"synthorax: method: found 'render'; expected one that erases: {who(('erases',))}; render is used by "
+    said = f"synthorax: --with: found 'render'; expected one that erases: {who(('erases',))}; render is used by "
     assert capsys.readouterr().err.startswith(said)
     modules = {
         "entry": """
@@ -291,15 +291,16 @@ def test_all_nodules_that_are_too_wide_are_named_with_their_places(ill):
         sx.erase(ill.ct, Narrow(), labels=replace(ill.mask, voxels=voxels))
     text = str(refused.value)
     assert re.search(
-        r"; too wide are 01 \(\S+ mm, at [-.\d, ]+\), 02 \(\S+ mm, at [-.\d, ]+\); or erase the others: --labels 3$",
+        r"; too wide are 01 \(\S+ mm, at [-.\d, ]+\), 02 \(\S+ mm, at [-.\d, ]+\); "
+        "or `only_labels=3`, to erase the others$",
         text,
     )
 
 
 def test_some_labels_of_a_mask_or_rows_of_a_table_are_taken_out_and_the_others_stay(ill, tmp_path):
     narrow, wide = sorted((1, 2), key=lambda label: ill.nodules[label - 1].attributes.diameter_mm)
-    refusal = f"^nodule {wide:02d}, diameter: found .* mm; expected at most 14 mm with narrow"
-    with pytest.raises(InputError, match=f"{refusal}; or erase the others: --labels {narrow}$"):
+    refusal = f"^nodule {wide:02d}, diameter: found .* mm, the width of its mask; expected at most 14 mm with narrow"
+    with pytest.raises(InputError, match=f"{refusal}; or `only_labels={narrow}`, to erase the others$"):
         sx.erase(ill.ct, Narrow(), labels=ill.mask)
     with pytest.raises(InputError, match=r"expected at most 14 mm with narrow$"):
         sx.erase(ill.ct, Narrow(), labels=ill.mask, only_labels=[wide])
@@ -318,10 +319,10 @@ def test_some_labels_of_a_mask_or_rows_of_a_table_are_taken_out_and_the_others_s
     assert made.nodules[0].center_mm == pytest.approx(ill.nodules[1].center_mm)
     assert len(made.nodules) == 1
     assert made.notes[0].startswith(f"a nodule at {place_text(ill.nodules[0].center_mm)} mm stays in the scan, and")
-    with pytest.raises(InputError, match="labels: found 3; expected nodules of this scan: 1,2"):
+    with pytest.raises(InputError, match="only_labels: found 3; expected nodules of this scan: 1,2"):
         sx.erase(ill.ct, Narrow(), labels=ill.mask, only_labels=[1, 3])
     for further in ({"plan": tmp_path / "plan.csv"}, {"at_mm": ill.nodules[0].center_mm, "diameter_mm": 12}):
-        with pytest.raises(InputError, match="labels: found given for nodules that labels do not tell apart"):
+        with pytest.raises(InputError, match="only_labels: found given for nodules that labels do not tell apart"):
             sx.erase(ill.ct, Narrow(), labels=ill.mask, only_labels=[1], **further)
 
 

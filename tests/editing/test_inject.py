@@ -262,7 +262,7 @@ def test_a_nodule_comes_where_it_was_asked_for(ct, place):
 
 
 def test_places_outside_of_the_lungs_are_refused_with_the_reason(ct, phantom):
-    with pytest.raises(InputError, match=r"expected one in the lungs; --auto finds places, --force takes this one$"):
+    with pytest.raises(InputError, match=r"expected one in the lungs; `auto` finds places, `force` takes this one$"):
         sx.inject(ct, at_mm=OFF_THE_BODY, diameter_mm=8)
     far = (0.0, 0.0, 5000.0)
     for force in (False, True):

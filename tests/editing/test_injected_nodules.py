@@ -132,6 +132,11 @@ def test_the_note_on_a_nodule_that_changes_little_blames_the_tissue_only_if_it_i
     assert not _why_hidden(seen, 300.0, -900.0)
 
 
+def test_the_note_on_a_nodule_in_denser_tissue_asks_for_another_place():
+    why = _why_hidden(Contrast(-131.0, 1.1), 800.0, 40.0)
+    assert why == "it is 131.0 HU darker than the tissue around it; request another place, in lung"
+
+
 def test_the_note_on_a_hidden_nodule_says_below_which_contrast_noise_hides_it():
     why = _why_hidden(contrast(*noisy(25, 2), 6.0), 800.0, -900.0)
     found = re.fullmatch(

@@ -39,7 +39,7 @@ def test_nodules_are_drawn_again_if_none_of_those_drawn_fits(chest, monkeypatch)
     assert max(draws) == 2
     assert sum("none of these drawn nodules fits, so others were drawn" in note for note in made.notes) == 2
     monkeypatch.setattr(Request, "nodules", lambda self, seed, draw=0: (AskedNodule(90.0, is_drawn=True),))
-    with pytest.raises(InputError, match="auto lidc: found 8 draws of nodules, none of which fits"):
+    with pytest.raises(InputError, match="auto: found 8 draws of nodules, none of which fits"):
         sx.inject(chest, auto="lidc", seed=1)
 
 

@@ -241,7 +241,7 @@ def test_lidc_draws_are_of_distinct_patients(lidc):
 
 @pytest.mark.parametrize("n", [0, 4])
 def test_more_shapes_than_there_are_or_none_cannot_be_drawn(n):
-    with pytest.raises(InputError, match=f"number of shapes: found {n}; expected 1 to 3"):
+    with pytest.raises(InputError, match=f"nodules: found {n}; expected 1 to 3"):
         shape_set("abc").draw(n, seed=0)
 
 

@@ -179,7 +179,7 @@ def test_fewer_more_steps_than_are_done_already_are_refused(run):
 def test_more_steps_without_a_run_or_of_a_damaged_one_are_one_line(run, tmp_path):
     for folder, more, said in [
         (tmp_path / "none", 5, "found no run; expected a run that has begun; --set steps=N"),
-        (run, 0, "more steps: found 0"),
+        (run, 0, "more_steps: found 0"),
     ]:
         with pytest.raises(InputError, match=said):
             with_more_steps(folder, more)

@@ -216,7 +216,9 @@ def test_minutes_count_from_the_beginning_of_the_call_as_the_data_are_made_ready
 
 
 def test_more_steps_of_a_system_that_has_no_setting_steps_are_refused_in_one_line(data, tmp_path):
-    with pytest.raises(InputError, match="more steps: found lung, whose finished runs cannot be trained further"):
+    with pytest.raises(
+        InputError, match="more_steps: found given for lung, whose finished runs cannot be trained further"
+    ):
         api.train("lung", data, tmp_path / "run", preset="smoke", more_steps=5)
     assert not (tmp_path / "run").exists()
 

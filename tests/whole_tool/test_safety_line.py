@@ -291,7 +291,7 @@ def test_a_run_tells_nothing_of_the_machine_it_was_made_on(trained, monkeypatch,
             "train lung --data balls.npy --preset smoke --device cpu --nodes 1000000000",
             "devices: found 1 on 1000000000",
         ),
-        ("train lung --data balls.npy --preset smoke --max-minutes nan", "max minutes: found nan"),
+        ("train lung --data balls.npy --preset smoke --max-minutes nan", "--max-minutes: found nan"),
     ],
 )
 def test_numbers_that_nobody_means_are_one_line_and_nothing_is_written(desk, capsys, command, said):

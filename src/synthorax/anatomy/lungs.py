@@ -149,7 +149,7 @@ def find_lungs(ct: Volume) -> Lungs:
         raise InputError(
             "scan",
             "no lung",
-            "a chest CT in HU with the chest wall; in a crop give places by --at or --voxel, with --force",
+            "a chest CT in HU with the chest wall; in a crop, places given by `at_mm`, with `force`",
         )
     return Lungs(small, *(replace(small, voxels=mask) for mask in (lungs, airways, body)))
 

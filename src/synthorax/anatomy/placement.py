@@ -33,8 +33,7 @@ ATTACHED_RADII = (0.1, 0.5)
 shapes are flatter than balls."""
 
 MORE_ROOM = (
-    "a scan with more lung; smaller distances, by --wall-mm, --vessel-mm or --nodule-mm; or places that you choose, by "
-    "--at or --voxel with --force"
+    "a scan with more lung; smaller distances, by `clearance`; or places that you choose, by `at_mm` with `force`"
 )
 """What an error asks for if no nodule of any diameter has room in the lungs."""
 
@@ -158,7 +157,7 @@ class Placement:
                 found = (
                     f"no place with room for a nodule of {diameter_mm:g} mm, {clearance}, in the {self.lung_ml:.3g} ml"
                 )
-                raise InputError("lungs", f"{found} of lung that were found", MORE_ROOM)
+                raise InputError("scan", f"{found} of lung that were found", MORE_ROOM)
             raise InputError("diameter", f"{diameter_mm:g} mm", _reason(site, room, clearance, self._to_end))
         random = generator(seed, "place")
         index = np.argwhere(allowed)[random.integers(int(allowed.sum()))]

@@ -81,13 +81,17 @@ def study_facts(folder: Path) -> dict[str, Any]:
 
 
 def table_facts(table: Path) -> dict[str, Any]:
-    """Return what a table of nodules holds.
+    """Return what a table of nodules, or a plan of the nodules of one scan, holds.
 
     Raises:
         InputError: it is not a valid table of nodules.
     """
-    from synthorax.annotations.nodule_table import read_nodule_table
+    from synthorax.annotations.nodule_table import KNOWN, read_nodule_table
+    from synthorax.io.tables import read_table
 
+    columns = read_table(table, sorted(KNOWN))[0]
+    if "image" not in columns and "diameter_mm" in columns:
+        return _plan_facts(table)
     images = read_nodule_table(table)
     nodules = [nodule for image in images for nodule in image.nodules]
     diameters = [nodule.attributes.diameter_mm for nodule in nodules if nodule.attributes.diameter_mm is not None]
@@ -100,7 +104,22 @@ def table_facts(table: Path) -> dict[str, Any]:
         "diameter_mm": quartiles_of(diameters),
         "ratings": sorted({name for nodule in nodules for name in nodule.ratings}),
         "further_columns": sorted({name for nodule in nodules for name in nodule.extra}),
-        "use": "`synthorax prepare patches FOLDER --out STORE` on the folder of the images reads it",
+        "use": "`synthorax prepare patches FOLDER --out STORE` on the folder of the images reads it, and `inject` and "
+        "`erase` take it as --plan",
+    }
+
+
+def _plan_facts(table: Path) -> dict[str, Any]:
+    """Return what a plan of the nodules of one scan holds."""
+    from synthorax.editing.plan_table import read_plan
+
+    (nodules,) = read_plan(table).values()
+    return {
+        "holds": "plan of nodules",
+        "nodules": len(nodules),
+        "nodules_with_place": sum(one.point_mm is not None for one in nodules),
+        "diameter_mm": quartiles_of([one.diameter_mm for one in nodules]),
+        "use": f"`synthorax inject SCAN --plan {table.name}`, or `erase` if all have a place",
     }
 
 

@@ -341,7 +341,7 @@ def labels_given(labels: str | Path | Volume, ct: Volume) -> tuple[Volume, tuple
     else:
         name = Path(labels)
         _refuse_region(name)
-        check_is_mask(name, "a table of nodules goes to --plan")
+        check_is_mask(name, "a table of nodules goes to `plan`")
         found = read_labels_on(name, ct)
     most = np.iinfo(np.uint8).max
     if found.voxels.max() > most:

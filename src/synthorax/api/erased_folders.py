@@ -123,7 +123,7 @@ class _Erase(FolderEdit):
             labels, places = None, [*self.places[case.name]]
             own = {"plan": [_recorded_ball(one.place) for one in places]}
         if labels is None and not places:
-            raise InputError("nodules", "none known", "a nodules.csv of the folder, a DICOM mask, or --plan")
+            raise InputError("nodules", "none known", "a nodules.csv of the folder, a DICOM mask, or `plan`")
         seed = derive(self.seed, case.name)
         force = bool(self.about["force"])
         made = erase_scan(scan, places, method, seed, labels, present=known.labels, force=force)

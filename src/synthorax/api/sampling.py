@@ -97,7 +97,7 @@ def sample_chunks(
 
     check_seed(seed)
     if not 1 <= n <= MOST_SAMPLES:
-        raise InputError("number of samples", str(n), f"1 to {MOST_SAMPLES}")
+        raise InputError("n", str(n), f"1 to {MOST_SAMPLES}")
     maker = generator_of(model)
     asked_for = _attributes(maker, attributes, wanted)
     check_attributes(NoduleAttributes(**asked_for))

@@ -99,7 +99,7 @@ def sample_scans(
     from synthorax.parallel import check_workers
 
     if not 1 <= n <= MOST_SAMPLES:
-        raise InputError("number of scans", str(n), f"1 to {MOST_SAMPLES}")
+        raise InputError("n", str(n), f"1 to {MOST_SAMPLES}")
     if not 0 <= share <= 1:
         raise InputError("share", f"{share:g}", "0 to 1")
     check_workers(workers)
@@ -200,7 +200,8 @@ class _Make:
         try:
             edited = inject_scan(Scan(ct), _asked(self.diameter_mm), method, own, find_lungs)
         except InputError as error:
-            whole = replace(stream, slabs=iter([ct.voxels]), notes=(*stream.notes, f"no nodule was put in: {error}"))
+            why = "no nodule was put in: {}: found {}".format(*error.args)  # what is expected is of `inject`
+            whole = replace(stream, slabs=iter([ct.voxels]), notes=(*stream.notes, why))
             return write_stream(self.out, index, whole, origin)
         noted = replace(stream, notes=(*stream.notes, *edited.notes))
         row = write_with_nodules(self.out, index, noted, edited.ct, edited.mask, edited.nodules, origin)

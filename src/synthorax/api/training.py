@@ -87,7 +87,7 @@ def train(
     check_seed(seed)
     entry = registry().trained(system)
     if max_minutes is not None and not max_minutes >= 0:
-        raise InputError("max minutes", f"{max_minutes:g}", "0 or more")
+        raise InputError("max_minutes", f"{max_minutes:g}", "0 or more")
     settings = dict(settings or {})
     preset = preset or next(iter(entry.presets))
     config: Any = choose(entry.presets, preset, settings)
@@ -101,12 +101,14 @@ def train(
         settled[PACKAGE_VERSION] = entry.version
     if more_steps is not None:
         if "steps" not in entry.config.model_fields:
-            expected = "a system with the setting `steps`; or a new run with other settings"
-            raise InputError("more steps", f"{system}, whose finished runs cannot be trained further", expected)
+            expected = "a new run that starts from this one: `start=RUN`, and another `out`"
+            raise InputError(
+                "more_steps", f"given for {system}, whose finished runs cannot be trained further", expected
+            )
         settled[HAD_STEPS], steps = with_more_steps(Path(out), more_steps)
         if "steps" in settings and config.steps not in (settled[HAD_STEPS], steps):
             found = f"{more_steps} beside steps={config.steps} for a run of {settled[HAD_STEPS]}"
-            raise InputError("more steps", found, "one of the two")
+            raise InputError("more_steps", found, "one of the two")
         config = choose(entry.presets, preset, settings | {"steps": steps})
 
     from synthorax.training.devices import kind_of, make_fabric

@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 from synthorax.cli.nets import ending_signals, quiet, unforeseen
-from synthorax.errors import SIGNALLED, SynthoraxError, reason
+from synthorax.errors import SIGNALLED, InputError, SynthoraxError, reason
 from synthorax.screen import one_line, say
 
 if TYPE_CHECKING:
@@ -124,6 +124,11 @@ def build_app(arguments: Sequence[str] = ()) -> App:
     return app
 
 
+def verb_of(arguments: Sequence[str]) -> list[str]:
+    """Return the words of the verb with which the arguments begin; of a verb group, the first two words."""
+    return [*arguments[: 1 + (arguments[:1] != [] and arguments[0] in VERB_GROUPS)]]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code. Any error is printed as one line on stderr.
 
@@ -137,6 +142,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with quiet(), ending_signals():
         try:
             return _run(arguments)
+        except InputError as error:
+            from synthorax.cli.argument_names import in_flags
+
+            return _fail(in_flags(error, arguments), error.exit_code)
         except SynthoraxError as error:
             return _fail(error, error.exit_code)
         except BrokenPipeError:  # the reader of the output, such as `head`, has stopped reading

@@ -14,13 +14,15 @@ from synthorax.errors import InputError
 from synthorax.hub import has_role
 from synthorax.makers import Role
 from synthorax.registry import registry
-from synthorax.screen import say, warn
+from synthorax.screen import quantity, say, warn
 
 if TYPE_CHECKING:
     from synthorax.api.machine import MachineCheck
 
 NOT_SYNTHETIC = 1
 """Exit code of `verify` for a file or folder that is not marked as synthetic, or only in part."""
+MOST_MARKS_SHOWN = 5
+"""Marks, and files without one, that `verify` shows at most."""
 UNFIT_EXIT = 1
 """Exit code of `doctor` on a machine that lacks something, or for a system that is wrong."""
 
@@ -169,7 +171,8 @@ def _print(found: dict[str, Any]) -> None:
 def verify(path: Path, *, json: Json = False) -> int:
     """Check whether a file or folder is marked as synthetic.
 
-    Exit code 0 if it is, 1 if not or only in part, 2 for an error.
+    Exit code 0 if it is, 1 if not or only in part, 2 for an error. A mark ends with the start of the model's hash, if
+    there is a model, and with s and the seed.
 
     Parameters
     ----------
@@ -183,10 +186,16 @@ def verify(path: Path, *, json: Json = False) -> int:
     if json:
         print(dumps({"synthetic": is_synthetic, "marks": [vars(mark) for mark in marks]}, indent=1))
     elif marks:
-        for mark in marks:
+        for mark in marks[:MOST_MARKS_SHOWN]:
             say(f"{path}: {'partly ' * mark.partly}synthetic, by {mark.place}: {mark.text}")
-        if is_synthetic and len(marks) > 1:
+        if (more := len(marks) - MOST_MARKS_SHOWN) > 0:
+            say(f"{path}: and {quantity(more, 'other mark')}; --json lists all")
+        without = next((mark.without for mark in marks if mark.without), ())
+        if is_synthetic:
             say(f"{path}: all of it is marked as synthetic")
+        elif without:
+            named = ", ".join(without[:MOST_MARKS_SHOWN]) + ", ..." * (len(without) > MOST_MARKS_SHOWN)
+            say(f"{path}: {quantity(len(without), 'file')} without a mark that can be read: {named}")
     else:
         say(f"{path}: no synthetic mark")
     return 0 if is_synthetic else NOT_SYNTHETIC
@@ -204,5 +213,5 @@ def _lines(value: Any, indent: str = "") -> list[str]:
             for number, item in enumerate(inner, start=1):
                 lines += [f"{indent}{name} {number}:", *_lines(item, indent + "  ")]
         else:
-            lines.append(f"{indent}{name}: {inner}")
+            lines.append(f"{indent}{name}: {'no mark' if (name, inner) == ('synthetic', '') else inner}")
     return lines

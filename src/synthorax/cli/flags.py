@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
+from difflib import get_close_matches
 from functools import wraps
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,8 @@ from synthorax.cli.options import OF_SYSTEM
 from synthorax.makers import FLAG_TYPES, Options, meanings
 from synthorax.registry import make_options
 
+MISTYPED = 0.7
+"""Likeness of two flags, of at most 1, from which on an error takes one for the other mistyped."""
 OPTIONS = "options"
 """Name of the verbs' parameter that takes a system's options."""
 
@@ -66,7 +69,10 @@ def with_options(
         ]
 
     def refusal(flag: str) -> str:
-        return f"{flag}: no option of {system}; possible are {_flags(annotated({**(kinds or {}), **taken()}), options)}"
+        possible = _flags(annotated({**(kinds or {}), **taken()}), options)
+        if meant := get_close_matches(flag.partition("=")[0], possible, n=1, cutoff=MISTYPED):
+            return f"{flag}: no option of {system}; did you mean {meant[0]}? --help shows all flags"
+        return f"{flag}: no option of {system}; possible are {', '.join(possible)}"
 
     parameters = annotated(kinds or {})
     chosen.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -104,10 +110,10 @@ def setting_text(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
 
 
-def _flags(parameters: Sequence[inspect.Parameter], options: type[Options]) -> str:
+def _flags(parameters: Sequence[inspect.Parameter], options: type[Options]) -> list[str]:
     """Return the names of a verb's flags, those of the system last."""
     general = [flag for each in parameters if each.kind is each.KEYWORD_ONLY for flag in _named(each)]
-    return ", ".join([*general, *(f"--{name.replace('_', '-')}" for name in options.model_fields)])
+    return [*general, *(f"--{name.replace('_', '-')}" for name in options.model_fields)]
 
 
 def _named(parameter: inspect.Parameter) -> list[str]:

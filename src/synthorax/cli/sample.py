@@ -15,13 +15,14 @@ from synthorax.cli.attributes import Attributes, asks_help, kinds_taken
 from synthorax.cli.flags import with_options
 from synthorax.cli.options import COMPUTING_FLAGS, NODULE_FLAGS, OUTPUT_FLAGS, Cluster, Device, Out, Overwrite, Seed
 from synthorax.errors import InputError
-from synthorax.hub import system_of
+from synthorax.hub import system_of, who
 from synthorax.io.atomic import claiming
 from synthorax.makers import Options, Role
 from synthorax.registry import Entry, registry
 from synthorax.screen import say, warn
 
 SCANS: Role = "makes scans"
+SAMPLED: tuple[Role, ...] = ("makes shapes", "makes patches", SCANS)
 
 
 def verb(arguments: Sequence[str]) -> Callable[..., None]:
@@ -53,6 +54,8 @@ def _model_of(arguments: Sequence[str]) -> str | None:
         try:
             _system_of(word, arguments)
         except InputError as error:
+            if not (Path(word).exists() or word in registry().entries):
+                error = InputError(word, str(error.args[1]), f"what makes samples: {who(SAMPLED)}")
             errors += [] if may_be_a_value else [error]
         else:
             return word

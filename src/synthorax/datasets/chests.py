@@ -171,7 +171,7 @@ def read_chests(
         )
         found = f"{len(cases)} cases, none of them {'a whole scan' if grid.region == 'lungs' else 'a cube this wide'}"
         other = "cube" if grid.region == "lungs" else "lungs"
-        raise InputError(store.path, found, f"{wanted}; or region={other}")
+        raise InputError(store.path, found, f"{wanted}; or `region={other}`")
     by = None if erased_by is None else making_key(erased_by)
     request = [CHESTS_RECIPE, store.fingerprint, grid.size, grid.region, grid.cube_mm, by]
     key = fingerprint(json.dumps([*request, [case.case_id for case in kept]]))[:16]

@@ -105,7 +105,7 @@ def _with_every_nodule_known(items: Sequence[Item], unknown: str, report: Report
         elif found:
             report.notes.append(
                 f"left out, because {reason}: {few(found)}. If masks and tables mark every nodule, "
-                "run `prepare` again with --annotated all --overwrite. `export --unknown include` "
+                "`prepare` them with --annotated all (and --overwrite over a store). `export --unknown include` "
                 "writes them, with unmarked nodules as background" + injected
             )
     return [item for item in items if unknown == "include" or item.annotated == "all"]

@@ -44,7 +44,7 @@ class LidcRequest:
 
     def __post_init__(self) -> None:
         if not 1 <= self.readers <= 4:
-            raise InputError("consensus", f"{self.readers} readers", "1 to 4 readers")
+            raise InputError("readers", str(self.readers), "1 to 4 of the four readers")
         if min(self.grid) < 1 or not all(np.isfinite(s) and s > 0 for s in self.spacing_mm):
             raise InputError("grid", f"{self.grid} voxels of {self.spacing_mm} mm", "positive sizes")
 

@@ -107,7 +107,7 @@ class ShapeSet:
             InputError: there are fewer than `n` shapes.
         """
         if not 0 < n <= len(self):
-            raise InputError("number of shapes", str(n), f"1 to {len(self)}, the number of available shapes")
+            raise InputError("nodules", str(n), f"1 to {len(self)}, the number of available shapes")
         order = generator(seed, "draw shapes").permutation(len(self))
         patients = [self.records[i].patient_id for i in order]
         repeats = [patients[:k].count(patient) for k, patient in enumerate(patients)]

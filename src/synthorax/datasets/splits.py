@@ -37,7 +37,7 @@ def split_patients(
     if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
         raise InputError("split", ", ".join(f"{f:g}" for f in fractions), "shares of train, val, test that sum to 1")
     if train_patients is not None and train_patients < 1:
-        raise InputError("train patients", str(train_patients), "1 or more")
+        raise InputError("train_patients", str(train_patients), "1 or more")
     splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for patient, split in given.items():
         if split is not None:

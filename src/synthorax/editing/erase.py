@@ -127,7 +127,7 @@ def erase_nodules(
             breaks the contract of `makers.Method`.
     """
     if not unwanted:
-        raise InputError("nodules", "no nodule to erase", "--at X,Y,Z with --diameter, --nodules MASK, or --plan")
+        raise InputError("nodules", "no nodule to erase", "`at_mm` with `diameter_mm`, `labels`, or `plan`")
     # A place without a label is told by its coordinates: numbers are those of the scan's nodules.
     told = [f"{one.label:02d}" if one.label else f"at {place_text(one.place.center_mm)} mm" for one in unwanted]
     notes = []
@@ -322,5 +322,5 @@ def _doubt(ct: Volume, place: Ball, force: bool) -> str:
     else:
         found = f"({where}) mm, where nothing of {place.diameter_mm:.3g} mm is denser than the lung around it"
     if not force:
-        raise InputError("place", found, f"{expected}; or --force")
+        raise InputError("place", found, f"{expected}; or `force`")
     return f"erased at {found}"

@@ -257,7 +257,9 @@ def _why_hidden(seen: Contrast, altered_hu: float, before_hu: float) -> str:
     if min(seen.hu, altered_hu) > max(seen.least_hu, FAINT_HU):
         return ""
     instead = "request a larger or denser nodule, or another place"
-    if not seen.visible:
+    if seen.hu < -seen.least_hu:
+        why, instead = f"it is {-seen.hu:.1f} HU darker than the tissue around it", "request another place, in lung"
+    elif not seen.visible:
         below = f"the noise of the scan hides what is less than {seen.least_hu:.1f} HU denser"
         than = f"{seen.hu:.1f} HU denser" if seen.hu >= 0 else f"{-seen.hu:.1f} HU darker"
         why = f"it is {than} than the tissue around it; {below}"

@@ -82,7 +82,7 @@ class WantedNodules:
             raise InputError("nodules", str(self.count), f"0 to {MOST_NODULES}")
         low, high = NODULE_DIAMETER_MM
         if wrong := [mm for mm in self.diameters_mm if not low <= mm <= high]:
-            raise InputError("diameter", f"{wrong[0]:g} mm", f"{low:g} to {high:g} mm")
+            raise InputError("diameter_mm", f"{wrong[0]:g} mm", f"{low:g} to {high:g} mm")
         if len(self.diameters_mm) not in {0, 1}:
             check_count_of_diameters(self.diameters_mm, self.count, "nodule", "none, since no nodule is put in")
 
@@ -205,7 +205,7 @@ def lungs_of_labels(labels: Volume) -> Lungs:
         try:
             return find_lungs(replace(labels, voxels=hu))
         except InputError as error:
-            found, expected = error.args[1], "a map with lung, whose codes are those of --codes"
+            found, expected = error.args[1], "a map with lung, whose codes are those of `codes`"
             raise InputError("label map", found, expected) from error
     lung = closed(other, PATCH_CLOSING_MM, labels.spacing_mm)
     lung &= classes != TissueClass.BONE

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from numbers import Integral
 from typing import Any, Literal, get_args
 
 from synthorax.anatomy.lungs import Lungs, find_lungs
@@ -22,7 +21,7 @@ from synthorax.volume import Volume
 
 NODULE_DIAMETER_MM = (1.0, 100.0)
 """Range in mm of the diameters of nodules that can be injected or erased."""
-WAYS_OUT = "; --auto finds places, --force takes this one"
+WAYS_OUT = "; `auto` finds places, `force` takes this one"
 """What the error about a place that a nodule should not have adds."""
 
 Point = tuple[float, float, float]
@@ -93,7 +92,7 @@ class Request:
     planned: tuple[AskedNodule, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.auto != LIDC_AUTO and not isinstance(self.auto, Integral):
+        if isinstance(self.auto, str) and self.auto != LIDC_AUTO:
             raise InputError("auto", repr(self.auto), f"a number of nodules, or {LIDC_AUTO}")
         if self.site not in get_args(Site):
             raise InputError("site", repr(self.site), " or ".join(get_args(Site)))
@@ -102,10 +101,9 @@ class Request:
         count = self._stated
         if not (self.auto == LIDC_AUTO or count >= 1) or count > MOST_NODULES or (count < len(self.points_mm)):
             if not self.points_mm and not self.auto:
-                expected = "places (--at, --voxel; in Python at_mm), a number of places to find (--auto), or --plan"
-                raise InputError("nodules", "no place", expected)
-            found = f"{len(self.points_mm)} places and --auto {self.auto}" if self.points_mm else f"--auto {self.auto}"
-            raise InputError("nodules", found, f"1 to {MOST_NODULES} nodules in all")
+                raise InputError("nodules", "no place", "`auto` for places that are found, `at_mm`, or `plan`")
+            found = f"{self.auto} with {len(self.points_mm)} places" if self.points_mm else str(self.auto)
+            raise InputError("auto", found, f"1 to {MOST_NODULES} nodules in all")
         _check_points(self.points_mm)
         check_diameters(self.diameters_mm)
         check_attributes(self.attributes)
@@ -218,7 +216,7 @@ def plan_nodules(
         notes.append("none of these drawn nodules fits, so others were drawn")
     else:
         found = f"{MOST_DRAWS} draws of nodules, none of which fits: {refused}"
-        raise InputError("auto lidc", found, "another seed, or a smaller distance to the wall") from refused
+        raise InputError("auto", found, "another seed, or a smaller distance to the wall") from refused
     order = sorted(placed)
     return InjectionPlan(tuple(placed[i] for i in order), tuple(asked[i].method for i in order), lungs, tuple(notes))
 
@@ -287,7 +285,7 @@ def check_diameters(diameters_mm: Iterable[float]) -> None:
     low, high = NODULE_DIAMETER_MM
     for diameter in diameters_mm:
         if not low <= diameter <= high:
-            raise InputError("diameter", f"{diameter:g} mm", f"{low:g} to {high:g} mm")
+            raise InputError("diameter_mm", f"{diameter:g} mm", f"{low:g} to {high:g} mm")
 
 
 def check_count_of_diameters(diameters_mm: Sequence[float], count: int, what: str, none: str) -> None:

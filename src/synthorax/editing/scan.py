@@ -142,9 +142,9 @@ def _chosen(unwanted: Sequence[Unwanted], only: Sequence[int]) -> list[Unwanted]
     labels = [one.label for one in unwanted]
     if not all(labels) or len(set(labels)) < len(labels):
         expected = "labels of one mask, or numbers of the rows of one plan, without further places"
-        raise InputError("labels", "given for nodules that labels do not tell apart", expected)
+        raise InputError("only_labels", "given for nodules that labels do not tell apart", expected)
     if missing := [label for label in only if label not in labels]:
-        raise InputError("labels", str(missing[0]), f"nodules of this scan: {_listed(labels) or 'none'}")
+        raise InputError("only_labels", str(missing[0]), f"nodules of this scan: {_listed(labels) or 'none'}")
     return [one for one in unwanted if one.label in only]
 
 
@@ -169,6 +169,8 @@ def _check_reach(unwanted: Sequence[Unwanted], method: Method, one_of_many: Path
                 method.reach_mm(Edit("erase", NoduleAttributes(diameter_mm=one.place.diameter_mm)))
             fitting.append(one.label)
         except InputError as error:
+            if one.own is not None:
+                error = InputError(error.args[0], f"{error.args[1]}, the width of its mask", error.args[2])
             where = place_text(one.place.center_mm)
             wide.append(f"{one.name(i).removeprefix('nodule ')} ({one.place.diameter_mm:.4g} mm, at {where})")
             refused = refused or error
@@ -176,11 +178,13 @@ def _check_reach(unwanted: Sequence[Unwanted], method: Method, one_of_many: Path
         return
     if not fitting or not all(fitting):
         raise refused
-    how = "erase the others" if one_of_many is None else f"erase the others of this scan alone: erase {one_of_many}"
+    how = f"`only_labels={_listed(fitting)}`, to erase the others"
+    if one_of_many is not None:
+        how = f"erase the others of this scan alone: erase {one_of_many} --labels {_listed(fitting)}"
     subject, found, expected = refused.args
     if len(wide) > 1:
         expected += f"; too wide are {', '.join(wide)}"
-    expected += f"; or {how}{':' * (one_of_many is None)} --labels {_listed(fitting)}"
+    expected += f"; or {how}"
     raise InputError(subject, found, expected) from refused
 
 

@@ -96,6 +96,8 @@ class FoundSeries(Sequence[SeriesFiles]):
         return self.series[index]
 
 
+SCANS_EXPECTED = "a DICOM series, or the path of an image: NIfTI, MHA, MHD or NRRD"
+"""What an error expects of a path without a scan."""
 Members = list[tuple[Path, About]]
 
 
@@ -116,7 +118,7 @@ def find_series(path: Path) -> FoundSeries:
         if own := own_kind(path):
             raise InputError(path, own.name, f"a DICOM folder or another scan; {own.use}")
         beside = f" that can be read; left out: {listed(found.left_out)}" if found.left_out else ""
-        raise InputError(path, f"no DICOM file{beside}", "a DICOM series")
+        raise InputError(path, f"no DICOM file{beside}", SCANS_EXPECTED)
     return found
 
 

@@ -31,11 +31,13 @@ class FoundMark:
         text: text of the mark.
         place: file, header or number of files in which it was found, in words.
         partly: whether other files of the folder have no mark.
+        without: the files of the folder without a mark, and those that cannot be read.
     """
 
     text: str
     place: str
     partly: bool = False
+    without: tuple[str, ...] = ()
 
 
 def find_marks(path: Path) -> list[FoundMark]:
@@ -50,10 +52,10 @@ def find_marks(path: Path) -> list[FoundMark]:
     if path.is_dir():
         check_listed(path)
         marks, unreadable = _in_folder(path)
-        partly = bool(unreadable) or not all(marks)
-        for mark, files in Counter(filter(None, marks)).items():
-            place = f"{files} of {len(marks)} files" + f", {unreadable} unreadable" * bool(unreadable)
-            found.append(FoundMark(mark, place, partly))
+        without = tuple(sorted({*unreadable, *(file for file, mark in marks.items() if not mark)}))
+        for mark, files in Counter(filter(None, marks.values())).items():
+            place = f"{files} of {len(marks)} files" + f", {len(unreadable)} unreadable" * bool(unreadable)
+            found.append(FoundMark(mark, place, bool(without), without))
     elif kind := not_regular(path):
         raise InputError(path, kind, "a file or folder")
     elif text := _in_header(path):
@@ -66,20 +68,21 @@ def find_marks(path: Path) -> list[FoundMark]:
     return found
 
 
-def _in_folder(folder: Path) -> tuple[list[str], int]:
-    """The mark of each file of a folder, empty for files without one, and the number of files that cannot be read."""
+def _in_folder(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """The mark of each file of a folder by its path, empty for files without one, and the paths that cannot be read."""
     surveyed = survey(folder)
-    marks: list[str] = []
-    unreadable = sum("cannot" in reason for _, reason in surveyed.left_out)
+    marks: dict[str, str] = {}
+    closed = [path for path, reason in surveyed.left_out if "cannot" in reason]
+    unreadable = [str(path) for path in closed]
     for file in surveyed.files:
         try:
             mark = _in_header(file)
         except InputError:
-            mark, unreadable = "", unreadable + 1
+            mark = ""
+            unreadable.append(str(file))
         if mark is not None:
-            marks.append(mark)
-    closed = [path for path, reason in surveyed.left_out if "cannot" in reason]
-    if closed and not any(marks):
+            marks[str(file)] = mark
+    if closed and not any(marks.values()):
         raise InputError(closed[0], "a file or folder that cannot be read", "readable files; this may hold the mark")
     return marks, unreadable
 

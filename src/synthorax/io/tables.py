@@ -83,7 +83,7 @@ def read_table(path: Path, known: Collection[str] = ()) -> list[dict[str, str]]:
         if len(made) * len(named) > MOST_CELLS:
             raise InputError(path, f"more than {MOST_CELLS} cells", "a smaller table")
     if not made:
-        raise InputError(path, "no rows", EXPECTED_CSV)
+        raise InputError(path, "no rows", f"{EXPECTED_CSV} and a row below it for each entry")
     return made
 
 

@@ -128,9 +128,11 @@ def check_sizes(real: int, sets: Mapping[str, int]) -> None:
     Raises:
         InputError: there are fewer than `LEAST_CHESTS` real scans, or a set has fewer scans than half of the real ones.
     """
-    if real < LEAST_CHESTS or any(n < real // 2 for n in sets.values()):
-        found = f"{real} real, {', '.join(f'{n} of {name}' for name, n in sets.items())}"
-        raise InputError("scans", found, f"at least {LEAST_CHESTS} real scans, and half as many of each other set")
+    if real < LEAST_CHESTS:
+        raise InputError("scans", f"{real} real ones", f"at least {LEAST_CHESTS} real scans")
+    if few := [f"{n} of {name}" for name, n in sets.items() if n < real // 2]:
+        expected = f"at least {real // 2} of each, half as many as the {real} real ones"
+        raise InputError("compared", f"scans: {', '.join(few)}", expected)
 
 
 def _by_place(

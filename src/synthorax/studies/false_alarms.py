@@ -155,7 +155,8 @@ def split_chests(chests: Store, cubes: Store) -> tuple[dict[str, UnmarkedChests]
             if case not in own
         ]
         if (n := len({case.patient_id for case in own})) < least:
-            raise InputError(chests.path, f"whole {split} chests of {n} patients", f"{least} or more")
+            expected = f"{least} or more; prepare more chests, or divide them otherwise, by another --split or --seed"
+            raise InputError(chests.path, f"whole {split} chests of {n} patients", expected)
         parts[split] = UnmarkedChests(chests, tuple(own))
     return parts, notes
 

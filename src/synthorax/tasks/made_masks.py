@@ -86,7 +86,7 @@ def window_of(spec: PatchSpec) -> PatchSpec:
     if any(n < m for n, m in zip((z, y, x), least, strict=True)) or any(n % MULTIPLE for n in spec.size):
         found = f"patches of {spec.size} voxels of {spec.spacing_mm} mm"
         expected = f"at least {least} voxels (z, y, x) within {WINDOW_MM:g} mm, divisible by {MULTIPLE}, for masks"
-        raise InputError("size", found, f"{expected}; or segmenter_steps=0 for a model without masks")
+        raise InputError("size", found, f"{expected}; or `segmenter_steps=0` for a model without masks")
     return replace(spec, size=(z, y, x))
 
 
@@ -133,7 +133,7 @@ class WindowBatches:
         window = window_of(spec)
         places = outlined_places(cases)
         if not places:
-            expected = "masks to train on, or segmenter_steps=0 for a model without masks"
+            expected = "masks to train on, or `segmenter_steps=0` for a model without masks"
             raise InputError(store.path, "no training nodule with a mask", expected)
         varied = Augmentation(shift_voxels=OFFSET * min(window.size), scale=SCALE)
         nodules = PatchDataset(store, places, window, augmentation=varied, seed=seed, cache=cache)

@@ -44,7 +44,7 @@ class ConditionedMethod(Learned):
             lineage = lineage.joined(self._shapes.lineage)
         elif shapes is not None:
             found = f"given for a {system.name} that was trained without outlines"
-            raise InputError("shapes", found, "none, or a model that was trained with outlines=true")
+            raise InputError("shapes", found, "none, or a model that was trained with `outlines=true`")
         heeds = {"diameter_mm", *system.heeds, *config.shown} | (self._shapes.heeds if self._shapes else set())
         roles: frozenset[Role] = frozenset({"injects"})
         super().__init__(

@@ -31,7 +31,7 @@ def with_more_steps(run: Path, more: int) -> tuple[int, int]:
             state, or it has already done more steps than the new total.
     """
     if more < 1:
-        raise InputError("more steps", str(more), "1 or more")
+        raise InputError("more_steps", str(more), "1 or more")
     if not (run / CONFIG).is_file():
         raise InputError(run, "no run", "a run that has begun; --set steps=N sets the steps of a new run")
     noted = read_mapping(run / CONFIG)

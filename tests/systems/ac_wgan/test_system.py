@@ -811,7 +811,7 @@ def test_samples_without_a_nodule_have_no_table(whole, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("-n 0", "number of samples"),
+        ("-n 0", "-n: found 0"),
         ("--near x.npy", "near"),
         ("--formats stl", "formats"),
         ("--texture 7", "texture"),

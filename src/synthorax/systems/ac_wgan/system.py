@@ -179,7 +179,7 @@ class AcWgan(TrainedSystem):
             raise InputError("batch size", str(n), f"2 or more, and a multiple of {each}, for {parts_of}")
         if self.segmenter is not None and made_masks.WINDOW_BATCH % world:
             divisor = f"a divisor of {made_masks.WINDOW_BATCH}, the segmenter's batch"
-            raise InputError("processes", str(world), f"{divisor}; or segmenter_steps=0, for samples without masks")
+            raise InputError("processes", str(world), f"{divisor}; or `segmenter_steps=0`, for samples without masks")
 
     def prepare_training(self, fabric: Fabric) -> None:
         super().prepare_training(fabric)
