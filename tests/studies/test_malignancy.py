@@ -126,7 +126,7 @@ def test_what_is_too_wide_and_what_stays_is_told(contexts, tmp_path):
     assert 0 < wide < 8
     assert len(rings.patches) == 8 - wide
     assert f"{wide} of 8 nodules are left out, because they are wider than the method can make" in rings.note
-    assert f"{rings.left:.0%} of the voxels of the earlier nodules are unchanged" in rings.note
+    assert f"{rings.left:.0%} of the voxels of the real nodules that were there are unchanged" in rings.note
     assert 0.05 < rings.left < 0.4
 
 
@@ -148,6 +148,24 @@ def test_a_method_that_leaves_what_was_there_has_no_arm_in_malignant_contexts(fo
         DIAMETER,
         SHAPE_FEATURES,
     ]
+    note = "rings has no arms in malignant contexts, at any ratio, because it adds nodules to the real ones"
+    assert any(each.startswith(note) for each in found.notes)
+    assert not any(each.startswith("dots has no arms") for each in found.notes)
+
+
+@pytest.mark.parametrize("arms", [("malignant",), ("benign", "flips-made")])
+def test_an_arm_that_was_asked_for_and_that_no_maker_can_have_is_refused_before_anything_is_made(study, place, arms):
+    alone = replace(study, out=place / "refused" / "trainings")
+    with pytest.raises(InputError, match=f"found {', '.join(set(arms) - {'benign'})} with rings alone, which adds"):
+        malignancy_study(alone, CONFIG, arms=arms, baseline=Rings())
+    assert not (place / "refused").exists()
+
+
+def test_arms_that_no_maker_can_have_are_named_if_they_were_not_asked_for(study, place):
+    alone = replace(study, out=place / "none" / "trainings")
+    outcome = malignancy_study(alone, CONFIG, baseline=Rings())
+    assert [name for name, n in outcome.made.items() if n] == [in_contexts("rings", "benign", 2)]
+    assert any(note.startswith("rings has no arms in malignant contexts") for note in outcome.notes)
 
 
 def test_each_ratio_takes_as_many_made_nodules_for_each_real_one(found):

@@ -319,7 +319,9 @@ def study_malignancy(
             injectors if not given. Rendering is always an arm.
         preset: `compact`, `paper` (as published) or `smoke` (seconds).
         settings: settings of the classifier that differ from the preset.
-        arms: any of raw, weighted, oversampled, flips, malignant, benign, flips-made; all if not given.
+        arms: any of raw, weighted, oversampled, flips, malignant, benign, flips-made; if not given, all that the
+            injectors can have. The arms malignant and flips-made need an injector that replaces the nodules that are
+            there; rendering adds nodules.
         ratios: numbers of synthetic malignant nodules for each real one.
         rule: rule by which the readers' ratings make a nodule malignant, `median` or `majority`.
         trainings: number of trainings of each arm.
@@ -332,7 +334,7 @@ def study_malignancy(
 
     Raises:
         InputError: the store has too few patients of a class, a maker cannot inject or was trained on validation or
-            test patients, or a setting is not valid.
+            test patients, no maker can have one of the given arms, or a setting is not valid.
     """
     from typing import get_args
 
@@ -366,7 +368,7 @@ def study_malignancy(
             config,
             Path(out),
             makers=makers,
-            arms=cast("Sequence[ArmKind]", kinds if arms is None else tuple(arms)),
+            arms=None if arms is None else cast("Sequence[ArmKind]", tuple(arms)),
             ratios=ratios,
             rule=cast("MalignancyRule", rule),
             trainings=trainings,

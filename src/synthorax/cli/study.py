@@ -305,7 +305,7 @@ def malignancy(
     data: Path,
     model: Annotated[list[str] | None, Parameter(negative="")] = None,
     preset: Annotated[Literal["paper", "compact", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
-    arms: str = "raw,weighted,oversampled,flips,malignant,benign,flips-made",
+    arms: str | None = None,
     ratios: str = "0.5,1,2,4",
     rule: Literal["median", "majority"] = "median",
     trainings: Trainings = 5,
@@ -323,13 +323,15 @@ def malignancy(
         A store, as `synthorax prepare` writes, whose nodules have ratings of malignancy.
     model
         Model that puts nodules into patches: the name of a bundled model or a system, or a run folder; may be repeated.
-        By default all bundled ones; the word none: no model, only rendered nodules, which are always an arm.
+        By default all bundled ones; the word none: no model, only rendered nodules, which always have the arm benign.
     preset
         Preset of the classifier. compact: a small ResNet on 32 mm, a minute for a training. paper: ResNet-50 on 64 mm,
         needs a GPU. smoke: seconds. `--set network.architecture=resnet-152` is another network of the paper.
     arms
         Any of raw,weighted,oversampled,flips (real nodules alone), malignant,benign (synthetic nodules put where
-        malignant or benign training nodules are) and flips-made (synthetic nodules, with flips and rotations).
+        malignant or benign training nodules are) and flips-made (the arm malignant, with flips and rotations). By
+        default all. The arms malignant and flips-made need a model that replaces nodules, such as a flow: rendering
+        adds nodules.
     ratios
         Synthetic malignant nodules for each real one, in the arm malignant; each ratio is an arm, the paper has 2.
     rule
@@ -343,7 +345,7 @@ def malignancy(
             data,
             models=[] if model == ["none"] else model,
             preset=preset,
-            arms=_names(arms),
+            arms=None if arms is None else _names(arms),
             ratios=_numbers("--ratios", ratios),
             rule=rule,
             trainings=trainings,

@@ -182,7 +182,7 @@ def _made(method: Method, contexts: Contexts, kind: ContextKind, n: int, seed: i
         refused = next(one for one in found if isinstance(one, InputError))
         notes.append(f"the method refused {(~done).sum()} nodules ({refused})")
     if left > MOST_LEFT:
-        notes.append(f"{left:.0%} of the voxels of the earlier nodules are unchanged")
+        notes.append(f"{left:.0%} of the voxels of the real nodules that were there are unchanged")
     return MadeInContexts(after, left, "; ".join(notes) + "." if notes else "")
 
 

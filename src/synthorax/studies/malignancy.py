@@ -22,9 +22,11 @@ from synthorax.metrics.classification import confusion_of
 from synthorax.metrics.comparisons import smallest_found
 from synthorax.metrics.roc import auc_of, delong_comparison
 from synthorax.nodule import MalignancyRule
+from synthorax.seeding import derive
 from synthorax.shapes.features import shape_features
-from synthorax.studies.contexts import BENIGN_CLASS, MALIGNANT_CLASS, Contexts
+from synthorax.studies.contexts import BENIGN_CLASS, MALIGNANT_CLASS, Contexts, replaces
 from synthorax.studies.malignancy_recipes import (
+    IN_MALIGNANT,
     PAPER_RATIO,
     RATIOS,
     RAW,
@@ -148,7 +150,7 @@ def malignancy_study(
     config: TaskConfig,
     makers: Sequence[Method] = (),
     *,
-    arms: Sequence[ArmKind] = get_args(ArmKind),
+    arms: Sequence[ArmKind] | None = None,
     ratios: Sequence[float] = RATIOS,
     rule: MalignancyRule = "median",
     baseline: Method | None = None,
@@ -162,15 +164,18 @@ def malignancy_study(
         config: the classifier and its training.
         makers: put nodules into patches. Every maker has an arm in benign contexts. A maker that replaces the nodule
             in a context also has arms in malignant contexts.
-        arms: kinds of arms to train; the arm `raw` is always trained.
+        arms: kinds of arms to train; the arm `raw` is always trained. If not given, all that the makers can have.
         ratios: synthetic malignant nodules for each real one in malignant contexts, an arm each.
         rule: how ratings become a class.
         baseline: the trivial method, which has arms too; by default, rendering with the outlines of LIDC-IDRI's
             training patients.
 
     Raises:
-        InputError: the store has too few patients, a ratio is not a positive number, or a maker is given twice.
+        InputError: the store has too few patients, no ratio is given or one is not a positive number, a maker is given
+            twice, or no maker can have one of the given arms.
     """
+    if not ratios:
+        raise InputError("ratios", "none", "one or more numbers of synthetic malignant nodules for each real one")
     if wrong := [ratio for ratio in ratios if not 0 < ratio < inf]:
         raise InputError("ratios", f"{wrong[0]:g}", "a number above 0: synthetic malignant nodules for each real one")
     check_size(Classification(config))
@@ -179,11 +184,14 @@ def malignancy_study(
     contexts = Contexts.of(study.store, splits.train)
     named = labelled([baseline or rendering(study.store), *makers])
     n_real = int((splits.train.labels == MALIGNANT_CLASS).sum())
-    recipes = recipes_without_made(plain, arms)
+    chosen: Sequence[ArmKind] = get_args(ArmKind) if arms is None else arms
+    recipes = recipes_without_made(plain, chosen)
     notes = [_left_out(contexts)] if contexts.left_out else []
-    if {"malignant", "benign", "flips-made"} & set(arms):
-        makes = MadeNodules(study, splits, contexts, n_real)
-        recipes += recipes_with_made(plain, cast(Mapping[str, Method], named), makes, arms, ratios)
+    if {*IN_MALIGNANT, "benign"} & set(chosen):
+        methods = cast(Mapping[str, Method], named)
+        replacing, adding = _replacing(methods, contexts, chosen, required=arms is not None)
+        makes = MadeNodules(study, splits, contexts, n_real, adding)
+        recipes += recipes_with_made(plain, methods, replacing, makes, chosen, ratios)
         notes += makes.notes
         for note in makes.notes:
             study.console.print(note, markup=False)
@@ -202,6 +210,29 @@ def malignancy_study(
         notes=tuple(notes),
         models={name: maker.lineage.model_sha256 for name, maker in named.items() if maker.lineage.model_sha256},
     )
+
+
+def _replacing(
+    methods: Mapping[str, Method], contexts: Contexts, arms: Sequence[ArmKind], *, required: bool
+) -> tuple[list[str], list[str]]:
+    """Return the makers that have arms in malignant contexts, and a note on each other maker; none if no arm asks.
+
+    Raises:
+        InputError: an arm in malignant contexts is `required`, and no maker has one.
+    """
+    asked = [kind for kind in arms if kind in IN_MALIGNANT]
+    if not asked:
+        return [], []
+    replacing = [name for name, method in methods.items() if replaces(method, contexts, derive(0, "probe"))]
+    adding = [name for name in methods if name not in replacing]
+    if required and not replacing:
+        raise InputError(
+            "arms",
+            f"{', '.join(asked)} with {', '.join(adding)} alone, which adds nodules",
+            "a model that replaces nodules by others, as --model has them; or the arm benign, without these",
+        )
+    why = "adds nodules to the real ones there instead of replacing them"
+    return replacing, [f"{name} has no arms in malignant contexts, at any ratio, because it {why}." for name in adding]
 
 
 def _left_out(contexts: Contexts) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
 
 from matplotlib.figure import Figure
 
@@ -29,7 +28,7 @@ def study_malignancy(
     out: Path,
     *,
     makers: Sequence[Method] = (),
-    arms: Sequence[ArmKind] = get_args(ArmKind),
+    arms: Sequence[ArmKind] | None = None,
     ratios: Sequence[float] = RATIOS,
     rule: MalignancyRule = "median",
     trainings: int = 5,
@@ -43,7 +42,7 @@ def study_malignancy(
         config: the classifier and its training.
         out: folder of the study.
         makers: injectors; each has arms beside those of rendering.
-        arms: kinds of arms to train; the arm `raw` is always trained.
+        arms: kinds of arms to train; the arm `raw` is always trained. If not given, all that the makers can have.
         ratios: synthetic malignant nodules for each real one, an arm each.
         rule: how ratings become a class.
         trainings: number of trainings of each arm; the intervals include their spread.
@@ -55,7 +54,7 @@ def study_malignancy(
 
     Raises:
         InputError: the store has too few patients, a maker does not fit the store or was trained on held-out patients,
-            or the folder holds something else.
+            no maker can have one of the given arms, or the folder holds something else.
     """
     check_trainings(trainings)
     for maker in makers:

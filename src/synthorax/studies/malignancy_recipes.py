@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -20,7 +20,6 @@ from synthorax.studies.contexts import (
     Contexts,
     MadeInContexts,
     made_in_contexts,
-    replaces,
 )
 from synthorax.studies.patch_makers import key_of
 from synthorax.studies.results import MADE
@@ -35,6 +34,8 @@ ArmKind = Literal["raw", "weighted", "oversampled", "flips", "malignant", "benig
 """Kinds of arms. The first four have real nodules alone: without augmentation, with a weighted loss, with malignant
 nodules repeated, with flips and turns. The others have synthetic nodules too: in malignant contexts, in benign
 contexts, in malignant contexts with flips and turns."""
+IN_MALIGNANT: tuple[ArmKind, ...] = ("malignant", "flips-made")
+"""Kinds of arms with synthetic nodules in malignant contexts. Only makers that replace nodules have them."""
 RAW, WEIGHTED, FLIPS = "raw", "weighted loss", "flips and turns"
 
 
@@ -140,6 +141,7 @@ def recipes_without_made(config: TaskConfig, arms: Sequence[ArmKind]) -> list[Ma
 def recipes_with_made(
     config: TaskConfig,
     named: Mapping[str, Method],
+    replacing: Collection[str],
     makes: MadeNodules,
     arms: Sequence[ArmKind],
     ratios: Sequence[float],
@@ -148,6 +150,15 @@ def recipes_with_made(
 
     Each is compared with the arm without them. At the paper's ratio, it is also compared with the arms of earlier
     makers, and an arm in malignant contexts with the maker's own in benign contexts.
+
+    Args:
+        config: the classifier and its training.
+        named: name to maker.
+        replacing: names of the makers that replace the nodule in a context; the others have no arms in malignant
+            contexts.
+        makes: makes the nodules.
+        arms: kinds of arms.
+        ratios: synthetic malignant nodules for each real one in malignant contexts, an arm each.
     """
     flipped = config.model_copy(update={"flip": True, "turn": True})
     most = max(*ratios, PAPER_RATIO)
@@ -158,7 +169,7 @@ def recipes_with_made(
         if "benign" in arms:
             patches = makes.first(benign, makes(name, method, "benign", PAPER_RATIO).patches, PAPER_RATIO)
             found.append(MalignancyRecipe(benign, config, patches, against=(RAW, *earlier)))
-        if {"malignant", "flips-made"} & set(arms) and replaces(method, makes.contexts, derive(0, "probe")):
+        if name in replacing:
             patches = makes(name, method, "malignant", most).patches  # each ratio takes the first of them
             for ratio in ratios if "malignant" in arms else ():
                 against = (RAW, *earlier, benign) if ratio == PAPER_RATIO else (RAW,)
