@@ -15,7 +15,7 @@ from synthorax.rendering.appearance import draw_appearance
 from synthorax.rendering.config import Options
 from synthorax.rendering.maker import maker
 from synthorax.rendering.renderer import Renderer, fitted, outlined, render
-from synthorax.rendering.shapes import PLATE_NOTE, LidcOutlines, OneShape
+from synthorax.rendering.shapes import LidcOutlines, OneShape
 from synthorax.rendering.solid import solid_of_mask, turned
 from synthorax.scanner import Scanner
 from synthorax.shapes.diameter import axial_diameter_mm
@@ -304,14 +304,6 @@ def test_only_allowed_patients_give_outlines():
     assert shape.mask.voxels.any()
     assert shape.attributes.malignancy is not None
     assert shape.origin in some
-
-
-def test_an_outline_of_a_slice_or_two_that_is_rated_as_round_is_noted():
-    notes = {
-        patient: {LidcOutlines([patient])(NoduleAttributes(10, sphericity=5), seed).notes for seed in range(5)}
-        for patient in ("LIDC-IDRI-0494", "LIDC-IDRI-0003")
-    }
-    assert notes == {"LIDC-IDRI-0494": {(PLATE_NOTE,)}, "LIDC-IDRI-0003": {()}}
 
 
 def test_patients_are_listed_with_commas_or_in_a_file(tmp_path):

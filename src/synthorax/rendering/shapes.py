@@ -21,13 +21,6 @@ SHAPED = frozenset({"lobulation", "sphericity", "malignancy"})
 """Attributes that depend on a nodule's shape alone."""
 DRAWN_SHAPES = 32
 """Shapes that are drawn from a generator; the one nearest in diameter is used, so that it is not stretched much."""
-PLATE_SLICES = 2
-"""Most slices of an outline that may be a plate."""
-PLATE_DEPTH = 0.5
-"""Ratio of depth to width below which an outline in so few slices is a plate."""
-PLATE_SPHERICITY = 3.0
-"""Rating of sphericity (1 linear, 3 ovoid, 5 round) from which on a plate is not what the reader meant."""
-PLATE_NOTE = "its shape is a plate, since a reader outlined it in one or two slices; another seed gives another shape"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,17 +82,7 @@ class LidcOutlines:
         """Return a reader's mask and ratings."""
         reading = draw_reading(wanted, seed, self._patients)
         mask = Volume(reading.region.mask, reading.scan.voxel_mm)
-        attributes = NoduleAttributes(**reading.ratings)
-        notes = (PLATE_NOTE,) if _is_plate(mask, attributes) else ()
-        return Shape(mask, attributes, reading.scan.patient_id, notes)
-
-
-def _is_plate(mask: Volume, attributes: NoduleAttributes) -> bool:
-    """Return whether an outline is a plate because a reader drew it in few slices, though it is rated as round."""
-    slices = int(mask.voxels.any((1, 2)).sum())
-    if slices > PLATE_SLICES or (attributes.sphericity is not None and attributes.sphericity < PLATE_SPHERICITY):
-        return False
-    return slices * mask.spacing_mm[0] < PLATE_DEPTH * axial_diameter_mm(np.argwhere(mask.voxels), mask.spacing_mm)
+        return Shape(mask, NoduleAttributes(**reading.ratings), reading.scan.patient_id)
 
 
 class OneShape:
