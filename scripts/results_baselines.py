@@ -91,7 +91,7 @@ def sanity_lines(store: Store) -> Iterator[str]:
     places = nodule_places(store.in_split("val") + store.in_split("test"))
     patches = PatchDataset(store, places, config.patch, augmentation=Augmentation(flip=False))
     real, other, held_out = Patches.of(patches).parts(3, seed=0)
-    rows = likeness(sanity_samples(real, other), real, held_out, extractor, config.spacing_mm)
+    rows = likeness(sanity_samples(real, other), real, held_out, extractor, config.spacing_mm).rows
     yield f"Extractor {extractor.card.name}, sha256 {extractor.card.sha256[:16]}, {extractor.card.dimensions} dimensions; {extractor.card.preprocessing}."
     yield f"The reference set has {len(real.hu)} real nodules of a third of the validation and test patients; the samples are {len(other.hu)} nodules of another third, or as many;"
     yield f"the held-out set of the memorisation test has {len(held_out.hu)} nodules of the last third. The extractor was trained on none of these patients; the validation patients chose its best step."

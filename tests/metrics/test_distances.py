@@ -15,7 +15,7 @@ from torch import nn
 
 from synthorax.errors import InputError
 from synthorax.metrics.astra import AstraEncoder
-from synthorax.metrics.distances import fid, inception_score, kid, kid_of_all
+from synthorax.metrics.distances import fid, inception_score, kid, kid_of_all, kid_replicates
 from synthorax.metrics.extractors import INCEPTION_DIMENSIONS, FromNetwork, InceptionSlices
 from synthorax.metrics.features import ExtractorCard, Features
 from synthorax.provenance import sha256
@@ -146,6 +146,35 @@ def test_kids_subsets_spread_about_the_estimate_of_all():
     assert found == kid(a, b) != kid(a, b, seed=1)
     wider = kid(a, b, size=50)
     assert wider.high - wider.low > 1.5 * (found.high - found.low)
+
+
+def test_a_replicate_of_kid_counts_each_patch_by_its_weight_but_no_pair_of_a_patch_with_itself():
+    random = np.random.default_rng(0)
+    a, b = features(random.normal(size=(7, 5))), features(random.normal(size=(9, 5)) + 0.5)
+    once, none_of_last = np.ones((1, 9)), np.append(np.ones(8), 0.0)[None]
+    (same,) = kid_replicates(a, b, np.ones((1, 7)), 3 * once - none_of_last)
+    assert kid_replicates(a, b, np.ones((1, 7)), once) == pytest.approx(kid_of_all(a, b).value)
+    assert kid_replicates(a, b, np.ones((1, 7)), none_of_last) == pytest.approx(
+        kid_of_all(a, features(b.values[:8])).value
+    )
+    weights = 3 * once[0] - none_of_last[0]
+    kernel = (b.values @ b.values.T / 5 + 1) ** 3
+    pairs = np.outer(weights, weights) * (1 - np.eye(9))
+    own = (a.values @ a.values.T / 5 + 1) ** 3
+    within = (own.sum() - np.trace(own)) / 42 + (pairs * kernel).sum() / pairs.sum()
+    across = ((a.values @ b.values.T / 5 + 1) ** 3).mean(0) @ weights / weights.sum()
+    assert same == pytest.approx(within - 2 * across)
+    assert np.isnan(kid_replicates(a, b, np.ones((1, 7)), np.eye(9)[:1])).all()
+
+
+def test_replicates_of_kid_contain_the_distance_of_the_distributions_in_19_of_20_intervals():
+    ends, values = [], []
+    for i in range(100):
+        a, b = (features(gaussian(2 * i + k, 40, np.full(4, 0.7 * k), np.eye(4))) for k in (0, 1))
+        drawn = [np.random.default_rng([i, k]).multinomial(40, np.full(40, 1 / 40), 300).astype(float) for k in (0, 1)]
+        ends.append(np.quantile(kid_replicates(a, b, *drawn), [0.025, 0.975]))
+        values.append(kid_of_all(a, b).value)
+    assert np.mean([low <= np.mean(values) <= high for low, high in ends]) > 0.85
 
 
 def test_the_inception_score_is_the_number_of_classes_that_are_sure_and_even():

@@ -7,26 +7,57 @@ import pytest
 
 from pages import sure_differences
 from synthorax import report
+from synthorax.metrics.estimates import Estimate
 from synthorax.studies.answers import how_real, what_real_alone_gives, whether_followed, whether_shapes_are_new
 from synthorax.studies.results import Arm, Interval
 
+REAL_ONES, RENDERED = "real nodules of other patients", "rendered nodules"
+
 
 @pytest.mark.parametrize(
-    ("own", "said"),
+    ("own", "less_real", "less_rendered", "said"),
     [
-        (9450, "Far from real: KID x 1000 is 9450; it is 189 for real nodules of other patients and 250 for rendered"),
-        (400, "Less close to real than real nodules of other patients or rendered nodules: KID x 1000 is 400;"),
-        (200, "Closer to real than rendered nodules, not as close as real nodules of other patients: KID x 1000 is"),
-        (100, "As close to real as real nodules of other patients: KID x 1000 is 100; it is 189 for real nodules"),
+        (
+            9450,
+            (9000, 9500),
+            (8900, 9400),
+            "Far from real. KID x 1000 is 9450 (9350 to 9550); it is 189 (89 to 289) for",
+        ),
+        (400, (100, 300), (50, 250), f"Less close to real than {REAL_ONES} or {RENDERED}. KID x 1000 is 400"),
+        (200, (1, 20), (-90, -10), f"Closer to real than {RENDERED}, less close to real than {REAL_ONES}. KID"),
+        (50, (-200, -10), (-300, -90), f"As close to real as {REAL_ONES}. KID x 1000 is 50"),
+        (
+            180,
+            (-90, 70),
+            (-90, -10),
+            f"Closer to real than {RENDERED}; 25 patches of each kind are too few to tell their ",
+        ),
+        (180, (10, 70), (-90, 10), f"Less close to real than {REAL_ONES}; 25 patches of each kind are too few to tell"),
+        (100, (-190, 9), (-300, 1), "Not known: 25 patches of each kind are too few to tell their KID from that of "),
     ],
 )
-def test_likeness_is_said_beside_real_nodules_and_rendered_ones(own, said):
-    kid = {"real": 189.0, "ac-wgan": float(own), "render": 250.0}
-    assert how_real(kid, "ac-wgan", "real", "render").startswith(said)
+def test_likeness_is_said_beside_real_nodules_and_rendered_ones_as_far_as_intervals_decide(
+    own, less_real, less_rendered, said
+):
+    kid = {
+        name: Interval(kid, kid - 100, kid + 100) for name, kid in (("real", 189), ("ac-wgan", own), ("render", 250))
+    }
+    less = {"real": Estimate(own - 189, *less_real), "render": Estimate(own - 250, *less_rendered)}
+    assert how_real(kid, less, "ac-wgan", "real", "render", 25).startswith(said)
+
+
+def test_likeness_without_intervals_is_not_known_whatever_the_values_are():
+    kid = {name: Interval(value, None, None) for name, value in (("real", 189), ("ac-wgan", 10), ("render", 250))}
+    said = how_real(kid, {}, "ac-wgan", "real", "render", 4)
+    assert said.startswith(
+        f"Not known: 4 patches of each kind are too few to tell their KID from that of {REAL_ONES} or"
+    )
 
 
 def test_too_few_samples_are_said():
-    assert how_real({"real": 189.0}, "ac-wgan", "real", "render").startswith("Likeness is not known")
+    assert how_real({"real": Interval(189.0, None, None)}, {}, "ac-wgan", "real", "render", 3).startswith(
+        "Likeness is not known"
+    )
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,8 @@ def test_the_study_ends_in_figures_checks_and_pictures(store, extractor, tmp_pat
     text = page.read_text()
     assert f"<p><b>{written['answer']}</b></p>" in text
     assert "KID x 1000 is" in written["answer"]
+    assert set(written["kid_less"]) == {"real, validation patients", "render"}
+    assert "KID x 1000 of balls less that of render" in text
     assert "The requested diameter is" in written["answer"]
     assert text.count("<img") == 4
     assert "nan" not in text.lower().split("</style>")[1].split("base64")[0]

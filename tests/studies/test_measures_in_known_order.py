@@ -33,11 +33,16 @@ def test_parts_are_of_different_patients_with_all_their_patches(everyone):
 def test_copies_are_nearer_than_other_patients_and_those_than_blurred_ones_and_those_than_noise(everyone):
     extractor = FeatureNet(FEATURES["smoke"]).extractor("fresh", "")
     real, other, held_out = everyone.parts(3, seed=0)
-    rows = likeness(sanity_samples(real, other), real, held_out, extractor, (1.0, 1.0, 1.0))
-    others, blurred, noise, copies = rows.values()
+    found = likeness(sanity_samples(real, other), real, held_out, extractor, (1.0, 1.0, 1.0))
+    others, blurred, noise, copies = found.rows.values()
     assert copies["FID"][0] < others["FID"][0] < blurred["FID"][0] < noise["FID"][0]
     assert others["KID x 1000"][0] < blurred["KID x 1000"][0] < noise["KID x 1000"][0]
     assert copies["attraction"][0] == 1
+    value, low, high = others["KID x 1000"]
+    assert low < value < high
+    less = found.kid_less("noise of the same mean and spread", "real, other patients")
+    assert less.value == pytest.approx(noise["KID x 1000"][0] - value)
+    assert 0 < less.low < less.value < less.high
     assert 0.3 < others["attraction"][0] < 0.7
     assert copies["membership AUC"][1] > others["membership AUC"][0]
 
@@ -45,6 +50,16 @@ def test_copies_are_nearer_than_other_patients_and_those_than_blurred_ones_and_t
 def test_fewer_samples_than_the_inception_score_has_splits_have_every_figure(everyone):
     extractor = FeatureNet(FEATURES["smoke"]).extractor("fresh", "")
     real, other, held_out = everyone.parts(3, seed=0)
-    (few,) = likeness({"few": other.hu[:5]}, real, held_out, extractor, (1.0, 1.0, 1.0)).values()
+    few = likeness({"few": Patches.unrelated(other.hu[:5])}, real, held_out, extractor, (1.0, 1.0, 1.0)).rows["few"]
     assert all(np.isfinite(value) for value, _, _ in few.values())
     assert few["IS"][0] == pytest.approx(1)
+
+
+def test_kid_has_no_interval_with_fewer_than_four_patients(everyone):
+    extractor = FeatureNet(FEATURES["smoke"]).extractor("fresh", "")
+    real, other, held_out = everyone.parts(3, seed=0)
+    sets = {"three": other.among(np.unique(other.patients)[:3]), "all": other}
+    found = likeness(sets, real, held_out, extractor, (1.0, 1.0, 1.0))
+    assert found.rows["three"]["KID x 1000"][1:] == (None, None)
+    assert found.rows["all"]["KID x 1000"][1] is not None
+    assert found.kid_less("three", "all") is None

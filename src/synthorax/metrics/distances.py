@@ -10,6 +10,7 @@ from scipy.linalg import qr, svdvals
 from scipy.stats import t
 
 from synthorax.errors import InputError
+from synthorax.metrics.bootstrap import ratio
 from synthorax.metrics.estimates import CONFIDENCE
 from synthorax.metrics.features import ExtractorCard, Features, common_extractor
 from synthorax.seeding import generator
@@ -109,6 +110,35 @@ def kid_of_all(real: Features, synthetic: Features) -> Figure:
     return Figure("KID of all", value, None, None, len(real), len(synthetic), real.extractor)
 
 
+def kid_replicates(
+    real: Features,
+    synthetic: Features,
+    real_weights: NDArray[np.float64],
+    synthetic_weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return `kid_of_all` in bootstrap replicates, [b]; NaN where all weight of a set is on one patch.
+
+    A pair of copies of one patch does not count, as a pair of a patch with itself does not in `kid_of_all`; otherwise
+    a replicate, which repeats patches, would lie too high.
+
+    Args:
+        real, synthetic: features of the two sets.
+        real_weights, synthetic_weights: how often each patch counts in each replicate, [b, m] and [b, n].
+
+    Raises:
+        InputError: the extractors differ, or a set has fewer than 2 patches.
+    """
+    _check_pair(real, synthetic)
+    sides = ((real.values, real_weights), (synthetic.values, synthetic_weights))
+    within: list[NDArray[np.float64]] = []
+    for own, weights in sides:
+        self_pairs = (weights**2) @ _kernel_diagonal(own)
+        pairs = weights.sum(1) ** 2 - (weights**2).sum(1)
+        within.append(ratio(_weighted_kernel_sum(own, weights, own, weights) - self_pairs, pairs))
+    across = _weighted_kernel_sum(*sides[0], *sides[1]) / (real_weights.sum(1) * synthetic_weights.sum(1))
+    return within[0] + within[1] - 2 * across
+
+
 def inception_score(synthetic: Features, *, splits: int = INCEPTION_SPLITS, seed: int = 0) -> Figure:
     """Return the inception score (Salimans et al. 2016), the mean over splits of the set.
 
@@ -156,10 +186,29 @@ def _mmd2(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Return the unbiased estimate of the squared maximum mean discrepancy with the kernel (x'y / d + 1)^3."""
     m, n = len(first), len(second)
     within = [
-        (_kernel_sum(own, own) - (((own**2).sum(1) / own.shape[1] + 1) ** 3).sum()) / (k * (k - 1))
-        for own, k in ((first, m), (second, n))
+        (_kernel_sum(own, own) - _kernel_diagonal(own).sum()) / (k * (k - 1)) for own, k in ((first, m), (second, n))
     ]
     return float(within[0] + within[1] - 2 * _kernel_sum(first, second) / (m * n))
+
+
+def _kernel_diagonal(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the kernel of each patch with itself, [n]."""
+    return ((values**2).sum(1) / values.shape[1] + 1) ** 3
+
+
+def _weighted_kernel_sum(
+    first: NDArray[np.float64],
+    first_weights: NDArray[np.float64],
+    second: NDArray[np.float64],
+    second_weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the sum of the kernel of all pairs times both weights, in each of b replicates, [b]."""
+    found = np.zeros(len(first_weights))
+    for start in range(0, len(first), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        kernel = (first[rows] @ second.T / first.shape[1] + 1) ** 3
+        found += ((first_weights[:, rows] @ kernel) * second_weights).sum(1)
+    return found
 
 
 def _kernel_sum(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

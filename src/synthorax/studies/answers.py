@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Protocol
 
+from synthorax.metrics.estimates import Estimate
 from synthorax.studies.results import LEAST_TRAININGS, Arm, Interval
 
 SURE = 0.05
@@ -13,7 +14,8 @@ SURE = 0.05
 CHANCE = 0.5
 """AUC of a guess."""
 FAR = 3.0
-"""KID above which samples are called far from real: this times the larger one of the real and the rendered nodules'."""
+"""Samples are called far from real if the interval of their KID lies above this times the upper ends of the intervals
+of real and rendered nodules."""
 
 
 class Compared(Protocol):
@@ -159,30 +161,52 @@ def _chance(name: str, auc: Interval) -> str:
     return f"the baseline “{name}” is not significantly better than chance (AUC {auc.mean:.3f}{ends})"
 
 
-def how_real(kid: Mapping[str, float], maker: str, real: str, rendered: str) -> str:
-    """Return how close a maker's samples are to real nodules, as a sentence.
+def how_real(
+    kid: Mapping[str, Interval], less: Mapping[str, Estimate], maker: str, real: str, rendered: str, samples: int
+) -> str:
+    """Return how close a maker's samples are to real nodules, as a sentence. Only intervals decide.
 
     Args:
         kid: set of samples to its KID x 1000 from the real nodules of training patients.
+        less: other set of samples to the KID x 1000 of the maker's set less that of this set, with its interval.
         maker: name of the maker's set.
         real: name of the set of real nodules of other patients.
         rendered: name of the set of rendered nodules.
+        samples: number of patches in a set.
     """
-    if maker not in kid or not isfinite(kid[maker]):
+    if maker not in kid or not isfinite(kid[maker].mean):
         return "Likeness is not known: too few samples were measured."
-    others = {name: kid[name] for name in (real, rendered) if name in kid and name != maker}
-    own, words = kid[maker], {real: "real nodules of other patients", rendered: "rendered nodules"}
-    nearer = [words[name] for name, value in others.items() if own <= value]
-    if real in others and own <= others[real]:
+    words = {real: "real nodules of other patients", rendered: "rendered nodules"}
+    others = {name: kid[name] for name in words if name in kid and name != maker}
+    nearer = [words[name] for name in others if name in less and less[name].high < 0]
+    farther = [words[name] for name in others if name in less and less[name].low > 0]
+    unknown = [words[name] for name in others if words[name] not in (*nearer, *farther)]
+    if words[real] in nearer:
         head = "As close to real as real nodules of other patients"
-    elif nearer:
-        head = "Closer to real than rendered nodules, not as close as real nodules of other patients"
-    elif own > FAR * max([*others.values(), 0.0]):
+    elif not nearer and not farther:
+        too_few = f"{samples} patches of each kind are too few to tell their KID from that of {' or '.join(unknown)}"
+        return f"Not known: {too_few}. {_kids(kid[maker], others, words)}"
+    elif farther and not nearer and not unknown and _is_far(kid[maker], others.values()):
         head = "Far from real"
     else:
-        head = f"Less close to real than {' or '.join(words[name] for name in others) or 'copies'}"
-    have = " and ".join(f"{_short(value)} for {words[name]}" for name, value in others.items())
-    return f"{head}: KID x 1000 is {_short(own)}{f'; it is {have}' if have else ''}."
+        parts = [("closer to real than", nearer), ("less close to real than", farther)]
+        head = ", ".join(f"{word} {' or '.join(names)}" for word, names in parts if names)
+        head = head[0].upper() + head[1:]
+        if unknown:
+            head += f"; {samples} patches of each kind are too few to tell their KID from that of {unknown[0]}"
+    return f"{head}. {_kids(kid[maker], others, words)}"
+
+
+def _is_far(own: Interval, others: Iterable[Interval]) -> bool:
+    """Whether a KID is surely above `FAR` times the others."""
+    highest = max((other.mean if other.high is None else other.high for other in others), default=0.0)
+    return own.low is not None and own.low > FAR * max(highest, 0.0)
+
+
+def _kids(own: Interval, others: Mapping[str, Interval], words: Mapping[str, str]) -> str:
+    """Return the KID of a maker's samples and of other sets, each with its 95 % interval, as a sentence."""
+    have = " and ".join(f"{_short_with_ends(value)} for {words[name]}" for name, value in others.items())
+    return f"KID x 1000 is {_short_with_ends(own)}{f'; it is {have}' if have else ''} (95 % intervals)."
 
 
 def whether_followed(made: Interval | None, real: Interval | None) -> str:
@@ -234,6 +258,11 @@ def whether_shapes_are_new(main: Arm) -> str:
 def _with_ends(value: Interval) -> str:
     ends = "" if value.low is None or value.high is None else f" ({value.low:.3f} to {value.high:.3f})"
     return f"{value.mean:.3f}{ends}"
+
+
+def _short_with_ends(value: Interval) -> str:
+    ends = "" if value.low is None or value.high is None else f" ({_short(value.low)} to {_short(value.high)})"
+    return f"{_short(value.mean)}{ends}"
 
 
 def _short(value: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from synthorax.errors import InputError
 from synthorax.figures import REAL, SYNTHETIC, Slice, ct_slices, training_curves
 from synthorax.hub import Model
 from synthorax.makers import Generator, Maker
+from synthorax.metrics.estimates import Estimate
 from synthorax.metrics.neighbours import nearest, nearest_volume
 from synthorax.nodule import NoduleAttributes
 from synthorax.patch import POSITIVE
@@ -79,6 +80,7 @@ class Fidelity:
 
     Attributes:
         likeness: set of samples to measure to (value, lower, upper), with None for a measure without an interval.
+        kid_less: other set of samples to the KID x 1000 of the maker's samples less that of this set.
         checks: how well samples have the requested attributes.
         pictures: name to picture.
         counts: numbers of patches compared.
@@ -88,6 +90,7 @@ class Fidelity:
     checks: list[Check]
     pictures: dict[str, Figure]
     counts: dict[str, int]
+    kid_less: dict[str, Estimate] = field(default_factory=dict)
 
 
 def study_fidelity(
@@ -159,16 +162,19 @@ def study_fidelity(
     passed = f"{maker.name}, selected"
     plain = samples_for(generator, asked, derive(seed, "plain"))
     missing = without_voxels(maker.name, count_without_voxels(plain), len(asked))
+    of_val = Patches.of(val)
     made = {
-        REAL_OTHERS: Patches.of(val).hu,
+        REAL_OTHERS: of_val.hu,
         maker.name: plain.ct,
         **({passed: selected(generator, asked, derive(seed, "selected"))} if generator.selects else {}),
         baseline.name: sampled(makers[baseline.name], asked, derive(seed, "rendered")),
     }
     made = {name: cubes.clip(*spec.window_hu) for name, cubes in made.items() if len(cubes) >= LEAST_SAMPLES}
+    of_samples = {name: Patches.unrelated(cubes) for name, cubes in made.items()}
+    of_samples[REAL_OTHERS] = Patches(made[REAL_OTHERS], of_val.patients)
     features = extractor.system.extractor(extractor_name, extractor.sha256)
     held_out = Patches.of(test)
-    rows = likeness(made, real, held_out, features, spec.spacing_mm, seed)
+    alike = likeness(of_samples, real, held_out, features, spec.spacing_mm, seed)
     shown = made.get(passed, made[maker.name])[:SHOWN_SAMPLES]
     by_voxels = nearest_volume(shown, real.hu).index
     by_features = nearest(features(shown, spec.spacing_mm).values, features(real.hu, spec.spacing_mm).values).index
@@ -185,10 +191,12 @@ def study_fidelity(
     counts["selected"] = len(made.get(passed, ())) if generator.selects else len(val)
     for sentence in filter(None, (missing, too_wide(train), moved_into_range(generator, asked))):
         study.console.print(sentence)
-    found = Fidelity(rows, checks, pictures, counts)
-    kid = {name: row[KID][0] for name, row in rows.items()}
+    others = (name for name in (REAL_OTHERS, baseline.name) if name != maker.name)
+    less = {name: apart for name in others if (apart := alike.kid_less(maker.name, name))}
+    found = Fidelity(alike.rows, checks, pictures, counts, less)
+    kid = {name: Interval(*row[KID]) for name, row in alike.rows.items()}
     width = checks[0]  # of `check_widths`: the diameter, as requested and as measured
-    answer = how_real(kid, maker.name, REAL_OTHERS, baseline.name)
+    answer = how_real(kid, less, maker.name, REAL_OTHERS, baseline.name, len(val))
     answer += " " + whether_followed(width.made.get(maker.name), width.real)
     _write(out, store, found, maker, extractor, extractor_name, answer)
     return out / "index.html", found
@@ -210,6 +218,7 @@ def _write(
         arms,
         answer=answer,
         checks=[asdict(check) for check in found.checks],
+        kid_less={name: asdict(apart) for name, apart in found.kid_less.items()},
         counts=found.counts,
         splits=store.splits,
         maker=maker.name,
