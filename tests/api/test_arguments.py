@@ -31,7 +31,7 @@ def scan():
         ({"clearance": 5}, "clearance: found 5; expected Clearance or None"),
         ({"force": "no"}, "force: found 'no'; expected True or False"),
         ({"out": 3}, "out: found 3; expected a text, a path or None"),
-        ({"auto": 0}, "nodules: found no place; expected places (--at, --voxel; in Python at_mm), a number of"),
+        ({"auto": 0}, "nodules: found no place; expected `auto` for places that are found, `at_mm`, or `plan`"),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )

@@ -551,7 +551,7 @@ def test_samples_that_are_not_as_promised_are_refused_and_nothing_is_written(cha
 
 def test_a_nodule_that_is_wider_than_its_patch_is_refused(run, tmp_path, capsys):
     assert main(["sample", run(), "-n", "1", "--diameter", "60", "--out", f"{tmp_path}/made"]) == 2
-    said = "synthorax: diameter_mm: found 60 mm; expected at most 14 mm, which a patch of toy shows whole"
+    said = "synthorax: --diameter: found 60 mm; expected at most 14 mm, which a patch of toy shows whole"
     assert said in capsys.readouterr().err
 
 

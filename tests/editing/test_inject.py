@@ -594,7 +594,7 @@ def test_what_is_told_of_a_nodule_is_what_was_made(ct, place):
         ({"site": "pleurae"}, "site"),
         ({"lungs": "foo"}, "lungs"),
         ({"auto": 300}, "at most|1 to 255"),
-        ({"auto": -1}, "found --auto -1"),
+        ({"auto": -1}, "auto: found -1"),
         ({"at_mm": (1, 2)}, "place"),
         ({"attributes": NoduleAttributes(texture=99)}, "texture"),
         ({"attributes": NoduleAttributes(spiculation=float("nan"))}, "spiculation"),

@@ -75,7 +75,7 @@ def test_real_chests_are_nearest_then_blurred_ones_then_others(reader, fresh):
     assert abs(found[REAL_REAL].kid.value) < found["noise"].kid.value / 20
     assert set(found["noise"].by_orientation) == {"axial", "coronal", "sagittal"}
     assert found[REAL_REAL].score.value >= 1
-    with pytest.raises(InputError, match="12 real, 2 of few"):
+    with pytest.raises(InputError, match="2 of few; expected at least 6 of each, half as many as the 12 real ones"):
         slice_distances(features, {"few": SliceFeatures.of(reader, fresh[:2])}, reader)
 
 

@@ -23,6 +23,7 @@ def outcome():
         SegmenterTest("n real + 10n synthetic", "N real", measure, -0.02, -0.05, 0.01, 0.2, 0.4, 0.1)
         for measure in ("dice", "sensitivity", "f2")
     ]
+    tests.append(SegmenterTest("n real + 10n synthetic", "n real", "dice", 0.05, 0.01, 0.09, 0.02, 0.04, 0.03))
     tests.append(SegmenterTest("n real", "N real", "dice", -0.1, -0.15, -0.05, 0.01, 0.02, 0.01))
     spread = Spread(0.5, 0.49, 0.2, 0.4, 0.6, 0.3)
     return SegmentationOutcome(

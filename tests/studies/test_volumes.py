@@ -183,7 +183,7 @@ def test_models_that_know_test_patients_are_refused(store, tmp_path, monkeypatch
 
 def test_too_few_scans_to_compare_are_refused_before_any_is_made(store, tmp_path, monkeypatch):
     monkeypatch.setattr(CubicChests, "scan", once(CubicChests.scan))
-    with pytest.raises(InputError, match="16 real, 4 of chests"):
+    with pytest.raises(InputError, match="4 of chests; expected at least 8 of each, half as many as the 16 real ones"):
         study(store, tmp_path / "out", monkeypatch, compared=4, erase=None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 from synthorax.anatomy.lungs import Lungs, find_lungs
@@ -92,7 +93,7 @@ class Request:
     planned: tuple[AskedNodule, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.auto, str) and self.auto != LIDC_AUTO:
+        if self.auto != LIDC_AUTO and not isinstance(self.auto, Integral):
             raise InputError("auto", repr(self.auto), f"a number of nodules, or {LIDC_AUTO}")
         if self.site not in get_args(Site):
             raise InputError("site", repr(self.site), " or ".join(get_args(Site)))

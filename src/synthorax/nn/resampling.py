@@ -72,7 +72,9 @@ def unfolded(channels: Float[Tensor, "b c*n*n*n z y x"], n: int) -> Float[Tensor
     return split.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
 
-def without_grid(voxels: Float[Tensor, "b c ..."], period: int = 2) -> Float[Tensor, "b c ..."]:
+def without_grid(
+    voxels: Float[Tensor, "b c ..."], period: int = 2, *, first_kept: bool = False
+) -> Float[Tensor, "b c ..."]:
     """Return the mean of each voxel and its preceding neighbours along the axes, which removes patterns of a period.
 
     Voxels that were unfolded from channels have such patterns wherever the channels differ in brightness. Voxels with
@@ -81,10 +83,14 @@ def without_grid(voxels: Float[Tensor, "b c ..."], period: int = 2) -> Float[Ten
     Args:
         voxels: slices or volumes.
         period: of the patterns, in voxels along each axis.
+        first_kept: whether they are averaged with copies of the first voxel instead, which keeps the pattern there.
     """
     axes = voxels.ndim - 2
     mean = functional.avg_pool2d if axes == 2 else functional.avg_pool3d
-    return functional.pad(mean(voxels, period, stride=1), (period - 1, 0) * axes, mode="replicate")
+    before = (period - 1, 0) * axes
+    if first_kept:
+        return mean(functional.pad(voxels, before, mode="replicate"), period, stride=1)
+    return functional.pad(mean(voxels, period, stride=1), before, mode="replicate")
 
 
 def _widen(kernel: Float[Tensor, "d c ..."]) -> Float[Tensor, "d c ..."]:

@@ -14,7 +14,7 @@ from threading import Event, Thread
 from typing import NoReturn
 
 from lightning_fabric import Fabric
-from torch.distributed import DistError
+from torch.distributed import DistError, destroy_process_group
 from torch.distributed.distributed_c10d import _get_default_store
 
 from synthorax.errors import SIGNALLED, ElsewhereError, InputError, SynthoraxError
@@ -62,6 +62,9 @@ def together(fabric: Fabric) -> Iterator[None]:
         yield
     except BaseException as error:
         report = alarm.ring(error)
+        alarm.off()
+        with suppress(Exception):  # else PyTorch's threads, whose peers are gone, may abort the process as it ends
+            destroy_process_group()
         if report is None or isinstance(error, SynthoraxError | KeyboardInterrupt):
             raise
         raise report.error() from None

@@ -815,7 +815,7 @@ def test_samples_without_a_nodule_have_no_table(whole, tmp_path):
         ("--near x.npy", "near"),
         ("--formats stl", "formats"),
         ("--texture 7", "texture"),
-        ("--diameter -1", "diameter_mm"),
+        ("--diameter -1", "--diameter: found -1 mm"),
     ],
 )
 def test_what_cannot_be_sampled_is_one_line(whole, tmp_path, capsys, options, said):

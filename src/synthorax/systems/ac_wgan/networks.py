@@ -87,7 +87,7 @@ class CubeGenerator(nn.Module):
         with torch.autocast(features.device.type, enabled=False):  # bfloat16 would round voxels to steps of 3 HU
             made = unfolded(self.out(features.to(self.out.weight.dtype)), self.fold)
             # The checkerboard is removed before tanh; after it, voxels at -1 and 1 would have a grey mean, no gradient.
-            return torch.tanh(made if self.fold == 1 else without_grid(made))
+            return torch.tanh(made if self.fold == 1 else without_grid(made, first_kept=True))
 
     def grain_of(self, noise: Float[Tensor, "b n"]) -> Float[Tensor, "b g z y x"]:
         """Return the grain: the white noise after the noise vector, on the finest grid."""
