@@ -122,8 +122,14 @@ def changed_by(found: Mapping[str, Any]) -> dict[str, float]:
     return {
         arm["name"]: arm["against"][ALARMS]["difference"]
         for arm in found["arms"]
-        if arm["name"] not in (HARD, CORNERS, PASTED_ARM) and arm["against"] and arm["p_holm"][ALARMS] < 0.05
+        if arm["name"] not in (HARD, CORNERS, PASTED_ARM) and arm["against"] and _is_sure(arm)
     }
+
+
+def _is_sure(arm: Mapping[str, Any]) -> bool:
+    """Whether the false alarms of an arm differ significantly from the reference's."""
+    p = arm["against"][ALARMS]["p_holm"]
+    return p is not None and p < 0.05
 
 
 def verdict(found: Mapping[str, Any]) -> str:
@@ -135,7 +141,7 @@ def verdict(found: Mapping[str, Any]) -> str:
     own, corners = (_alarms(arms[name]) for name in (HARD, CORNERS))
     n, pasted = found["counts"]["test chests"], arms[PASTED_ARM]
     fewer_by_real = ""
-    if pasted["p_holm"][ALARMS] < 0.05 and (less := pasted["against"][ALARMS]["difference"]) < 0:
+    if _is_sure(pasted) and (less := pasted["against"][ALARMS]["difference"]) < 0:
         fewer_by_real = f"; so did real nodules of other patients pasted into training chests ({less:+.1f})"
     return (
         f"{fewer} reduced the false alarms (p < .05 after correction){f'; arms with more false alarms: {more}' if more else ''}. Real look-alikes "
@@ -187,8 +193,7 @@ def arm_lines(found: Mapping[str, Any]) -> Iterator[str]:
             arm["name"],
             figure,
             f"{arm['against'][figure]['difference']:+.3f} ({arm['against'][figure]['low']:+.3f} to {arm['against'][figure]['high']:+.3f})",
-            f"{arm['against'][figure]['p']:.4f}",
-            f"{arm['p_holm'][figure]:.4f}",
+            *("" if (p := arm["against"][figure][name]) is None else f"{p:.4f}" for name in ("p", "p_holm")),
         ]
         for arm in found["arms"]
         if arm["against"]

@@ -384,12 +384,22 @@ def test_help_loads_no_library_but_those_of_the_command_line():
     assert not set(done.stderr.split()) & heavy
 
 
-@pytest.mark.parametrize("study", ["detection", "malignancy", "false-alarms", "volumes", "segmentation", "fidelity"])
+@pytest.mark.parametrize(
+    "study", ["detection", "malignancy", "false-alarms", "volumes", "segmentation", "fidelity", "shapes"]
+)
 def test_the_help_of_a_study_lists_the_settings_of_its_network_by_the_preset(study, capsys):
     assert main(["study", study, "--preset", "smoke", "--help"]) == 0
     said = capsys.readouterr().out
     assert "Settings for --set KEY=VALUE, with their values in preset smoke:" in said
     assert "batch_size=" in said
+
+
+def test_the_help_of_the_study_of_baselines_lists_the_settings_of_each_task(capsys):
+    assert main(["study", "baselines", "--preset", "smoke", "--help"]) == 0
+    said = capsys.readouterr().out
+    for task in ("detection", "malignancy", "segmentation"):
+        assert f"Settings for --set {task}.KEY=VALUE, with their values in preset smoke:" in said
+        assert f"{task}.batch_size=" in said
 
 
 def test_the_version_is_the_packages(capsys):

@@ -115,10 +115,11 @@ def test_a_store_of_cubes_is_refused_as_chests_and_taken_as_cubes(read):
         read(ball_case("cube", 8, size=20), grid=ChestGrid((32, 32, 32), "cube"))
 
 
-def test_a_middle_of_a_cube_is_its_very_voxels(read):
+def test_a_middle_of_a_cube_is_its_very_voxels(read, capsys):
     case = ball_case("cube", 8, size=20)
     chests = read(case, grid=ChestGrid((16, 16, 16), "cube"))
     assert np.array_equal(chests.voxels[0], case.ct.voxels[2:18, 2:18, 2:18])
+    assert "1 cube of 16 x 16 x 16 voxels, of 1 x 1 x 1 mm (z, y, x)" in capsys.readouterr().err
 
 
 def test_scans_of_several_spacings_are_resized_and_the_screen_says_so(read, capsys):
@@ -132,11 +133,11 @@ def test_nodules_are_taken_out_in_the_scans_own_voxels_or_told_to_stay(read, cap
     left = read(scan("a", nodule=True), grid=ChestGrid((32, 32, 32)))
     assert left.voxels.max() > 300
     assert not left.without_nodules
-    assert "1 nodules of 1 chests stay in them, because no eraser was used" in capsys.readouterr().err
+    assert "1 nodule of 1 chest not taken out, because no eraser was used" in capsys.readouterr().err
     erased = read(scan("a", nodule=True), grid=ChestGrid((32, 32, 32)), erased_by=Flattener())
     assert erased.voxels.max() < 300
     assert erased.without_nodules
-    assert "stay in them" not in capsys.readouterr().err
+    assert "not taken out" not in capsys.readouterr().err
 
 
 def test_a_nodule_that_is_still_visible_after_the_erasure_is_told_to_stay(read, capsys):

@@ -65,6 +65,10 @@ def test_too_few_samples_are_said():
     [
         ((-0.22, -0.4, 0.0), "The requested diameter is not followed (rank correlation -0.22; that of real nodules"),
         ((0.1, -0.1, 0.3), "The requested diameter is not followed"),
+        (
+            (0.4, -0.1, 0.8),
+            "Whether the requested diameter is followed is not known (rank correlation 0.400 (-0.100 to",
+        ),
         ((0.3, 0.1, 0.5), "The requested diameter is followed weakly"),
         ((0.9, 0.8, 0.95), "The requested diameter is followed (rank correlation 0.90; that of real nodules is 0.85)."),
     ],

@@ -25,8 +25,8 @@ from synthorax.studies.alarm_figures import (
 )
 from synthorax.studies.alarm_figures import alarm_arms as measured
 from synthorax.studies.chest_places import ChestMap
-from synthorax.studies.false_alarms import split_chests
-from synthorax.studies.false_alarms_page import study_false_alarms
+from synthorax.studies.false_alarms import AlarmOutcome, split_chests
+from synthorax.studies.false_alarms_page import alarms_answer, study_false_alarms
 from synthorax.studies.pasting import pasted_into
 from synthorax.studies.trials import Scores
 from synthorax.tasks.config import DETECTION
@@ -126,15 +126,26 @@ def test_an_arm_with_fewer_false_alarms_and_better_order_is_told_from_the_refere
         return Scores(random.normal(shift * of.labels, 1), chests, marks)
 
     reference, better, same = measured(
-        {HARD: [said(1, 4), said(1, 4)], "better": [said(4, 1), said(4, 1)], "same": [said(1, 4), said(1, 4)]}, of, HARD
+        {HARD: [said(1, 4)] * 3, "better": [said(4, 1)] * 3, "same": [said(1, 4) for _ in range(3)]}, of, HARD
     )
     assert reference.figures[ALARMS].value == 4
     assert not reference.against
     assert better.against[ALARMS].difference == -3
     assert better.against[AUC_CHESTS].low > 0
     assert better.against[AUC_CUBES].low > 0
-    assert better.p_holm[AUC_CHESTS] < 0.05 < same.p_holm[AUC_CHESTS]
-    assert better.each[ALARMS] == [1, 1]
+    assert better.against[AUC_CHESTS].p_holm < 0.05 < same.against[AUC_CHESTS].p_holm
+    assert better.against[AUC_CHESTS].p < better.against[AUC_CHESTS].p_holm
+    assert better.each[ALARMS] == [1, 1, 1]
+    outcome = AlarmOutcome([reference, better, same], {}, [], {}, 0)
+    assert alarms_answer(outcome).startswith("“better” (-3.0 a chest) lowered the false alarms of “hard negatives”")
+    two = {HARD: [said(1, 4)] * 2, "better": [said(4, 1)] * 2}
+    few = measured(two, of, HARD)
+    assert {(test.p, test.p_holm) for test in few[1].against.values()} == {(None, None)}
+    wanted = "Not known: differences in false alarms from “hard negatives” lie within -3.0 to -3.0 a chest, and fewer"
+    assert alarms_answer(AlarmOutcome(few, {}, [], {}, 0)).startswith(wanted)
+    guessing = measured({HARD: [said(-1, 4)] * 3, "better": [said(4, 1)] * 3}, of, HARD)
+    told = alarms_answer(AlarmOutcome(guessing, {}, [], {}, 0))
+    assert told.startswith("This study says nothing about synthetic nodules: the baseline “hard negatives” is not")
 
 
 def test_as_many_patches_are_taken_each_before_any_again():

@@ -146,3 +146,20 @@ def test_another_reference_and_a_folder_of_something_else_are_refused(tmp_path):
         api.study_scores(files, tmp_path / "out", reference="real")
     with pytest.raises(InputError):
         api.study_scores(files, tmp_path, overwrite=True)
+
+
+def test_a_reference_like_chance_asks_for_more_patients_and_an_auc_of_1_has_a_note(tmp_path):
+    few = [{"patient": f"P{i}", "case": kind, "label": int(kind == "n")} for i in range(4) for kind in ("n", "v")]
+    scores = {"without": [0.9, 0.4, 0.4, 0.5, 0.9, 0.1, 0.8, 0.2], "with": [0.9, 0.1] * 4}
+    files = [
+        written(tmp_path / f"{arm}.csv", [row | {"score": score} for row, score in zip(few, found, strict=True)])
+        for arm, found in scores.items()
+    ]
+    page = api.study_scores(files, tmp_path / "out").read_text()
+    answer = read_mapping(tmp_path / "out" / "results.json")["answer"]
+    assert answer.startswith(
+        "The scores say nothing: with 4 patients, the reference “without” is not significantly better"
+    )
+    assert answer.endswith("; score more patients.")
+    assert "baseline" not in answer
+    assert "The interval of an AUC of 1 has no width" in page

@@ -235,7 +235,7 @@ def study_false_alarms(
     erasers: Sequence[str | Path | Maker] = (),
     preset: str = "compact",
     settings: Mapping[str, Any] | None = None,
-    trainings: int = 2,
+    trainings: int = 3,
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
@@ -254,7 +254,7 @@ def study_false_alarms(
         erasers: makers that erase; the places of training nodules that they erased are negatives of their arms.
         preset: `compact`, `paper` (as published) or `smoke` (seconds).
         settings: settings of the detector that differ from the preset.
-        trainings: number of trainings of each arm.
+        trainings: number of trainings of each arm; fewer than 3 give no p values.
         seed: seed of the first training; further trainings have the next seeds.
         device: `auto`, `cpu`, `cuda` or `mps`.
         overwrite: replace the results of another study or request; trainings that both need are kept.

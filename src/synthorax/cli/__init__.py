@@ -34,8 +34,8 @@ VERBS = {
     "erase": ("Remove nodules from your chest CT scans.", "erase:verb()"),
     "translate": ("Make chest CT from a label map of tissues, with nodules added.", "translate:translate"),
     "studio": ("Open a local web page to click nodules into a scan.", "studio:studio"),
-    "study shapes": ("Measure how good generated nodule shapes are, with LuNG's experiment.", "study:shapes"),
-    "study baselines": ("Measure what tasks reach with real patches alone.", "study:baselines"),
+    "study shapes": ("Measure how good generated nodule shapes are, with LuNG's experiment.", "study:shapes_verb()"),
+    "study baselines": ("Measure what tasks reach with real patches alone.", "study:baselines_verb()"),
     "study detection": ("Test whether generated nodules help a nodule detector.", "study:detection_verb()"),
     "study false-alarms": (
         "Test which generated nodules reduce a detector's false alarms in whole chests.",

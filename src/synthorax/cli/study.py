@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -175,7 +175,8 @@ def baselines(
     out
         Folder to write.
     tasks
-        Tasks to train: any of detection,malignancy,segmentation.
+        Tasks to train: any of detection,malignancy,segmentation. malignancy needs patients with malignant and with
+        benign nodules in each split, segmentation outlines.
     preset
         compact: small networks for a CPU. paper: the papers' networks and patches. smoke: seconds.
     trainings
@@ -183,7 +184,7 @@ def baselines(
     seed
         Seed of the first training; the next ones have the next numbers.
     set
-        A setting of a task's training, TASK.KEY=VALUE; may be repeated.
+        A setting of a task's training, TASK.KEY=VALUE, as listed below; may be repeated.
     device
         auto for cuda if there is a GPU and else cpu; or cpu, cuda, mps (untested).
     overwrite
@@ -262,7 +263,7 @@ def false_alarms(
     model: Annotated[list[str] | None, Parameter(negative="")] = None,
     eraser: Annotated[list[str] | None, Parameter(negative="")] = None,
     preset: Annotated[Literal["paper", "compact", "smoke"], Parameter(group=TRAINING_FLAGS)] = "compact",
-    trainings: Trainings = 2,
+    trainings: Trainings = 3,
     run: StudyRun,
 ) -> None:
     """Test which generated nodules, put into whole training chests, reduce a detector's false alarms in other chests.
@@ -286,7 +287,7 @@ def false_alarms(
         Preset of the detector. compact: cubes of 24 mm, a minute for a training. paper: 48 mm, needs a GPU. smoke:
         seconds.
     trainings
-        Number of trainings of each arm.
+        Number of trainings of each arm; fewer than 3 give no p values.
     """
     page = api.study_false_alarms(
         data,
@@ -528,33 +529,43 @@ def scores(
     say(api.study_scores(scores, out, reference=reference, overwrite=overwrite))
 
 
-def _with_settings(verb: Callable[..., None], presets: str, arguments: Sequence[str]) -> Callable[..., None]:
-    """Return a verb whose help lists the settings of its network, with their values in the preset that is named.
+def _with_settings(
+    verb: Callable[..., None], presets: Mapping[str, str], arguments: Sequence[str]
+) -> Callable[..., None]:
+    """Return a verb whose help lists the settings of its networks, with their values in the preset that is named.
 
     Args:
         verb: the verb.
-        presets: module and name of the presets, as in `module:NAME` or `module:NAME[task]`.
+        presets: what `--set` needs before the settings of each network, such as `detection.` or nothing, to the module
+            and name of the network's presets, as in `module:NAME` or `module:NAME[task]`.
         arguments: arguments after the verb.
     """
-    epilogue = ""
+    lists = []
     if asks_help(arguments):
-        module, _, name = presets.partition(":")
-        name, _, task = name.removesuffix("]").partition("[")
-        known = getattr(import_module(f"synthorax.{module}"), name)
-        known = known[task] if task else known
         preset = value_of("--preset", arguments, "compact")
-        config = known.get(preset) or known["compact"]
-        epilogue = settings_help(type(config), preset, config)
-    verb.epilogue = epilogue  # type: ignore[attr-defined]
+        for prefix, where in presets.items():
+            module, _, name = where.partition(":")
+            name, _, task = name.removesuffix("]").partition("[")
+            known = getattr(import_module(f"synthorax.{module}"), name)
+            known = known[task] if task else known
+            config = known.get(preset) or known["compact"]
+            lists.append(settings_help(type(config), preset, config, prefix))
+    verb.epilogue = "\n\n".join(lists)  # type: ignore[attr-defined]
     return verb
 
 
-detection_verb = partial(_with_settings, detection, "tasks.config:TASKS[detection]")
-malignancy_verb = partial(_with_settings, malignancy, "tasks.config:TASKS[malignancy]")
-false_alarms_verb = partial(_with_settings, false_alarms, "tasks.config:TASKS[detection]")
-volumes_verb = partial(_with_settings, volumes, "tasks.config:TASKS[volumes]")
-fidelity_verb = partial(_with_settings, fidelity, "tasks.config:TASKS[detection]")
-segmentation_verb = partial(_with_settings, segmentation, "studies.segmentation_config:SEGMENTERS")
+shapes_verb = partial(_with_settings, shapes, {"": "systems.lung.config:PRESETS"})
+baselines_verb = partial(
+    _with_settings,
+    baselines,
+    {f"{task}.": f"tasks.config:TASKS[{task}]" for task in ("detection", "malignancy", "segmentation")},
+)
+detection_verb = partial(_with_settings, detection, {"": "tasks.config:TASKS[detection]"})
+malignancy_verb = partial(_with_settings, malignancy, {"": "tasks.config:TASKS[malignancy]"})
+false_alarms_verb = partial(_with_settings, false_alarms, {"": "tasks.config:TASKS[detection]"})
+volumes_verb = partial(_with_settings, volumes, {"": "tasks.config:TASKS[volumes]"})
+fidelity_verb = partial(_with_settings, fidelity, {"": "tasks.config:TASKS[detection]"})
+segmentation_verb = partial(_with_settings, segmentation, {"": "studies.segmentation_config:SEGMENTERS"})
 
 
 def _names(text: str) -> list[str]:

@@ -186,11 +186,18 @@ def _flags(entry: Entry, preset: str, config: BaseModel) -> type[Options]:
     return create_model("Flags", __base__=entry.training_options, **fields)
 
 
-def settings_help(kind: type[BaseModel], preset: str, config: BaseModel) -> str:
-    """Return a Markdown list of all settings, with their values in a preset and their meaning."""
+def settings_help(kind: type[BaseModel], preset: str, config: BaseModel, prefix: str = "") -> str:
+    """Return a Markdown list of all settings, with their values in a preset and their meaning.
+
+    Args:
+        kind: class of the settings.
+        preset: name of the preset.
+        config: the preset.
+        prefix: what `--set` needs before the name of each setting, such as `detection.`.
+    """
     texts = meanings(kind)
     lines = [
-        f"- `{name}={setting_text(value)}`: {texts.get(name, '')}"
+        f"- `{prefix}{name}={setting_text(value)}`: {texts.get(name, '')}"
         for name, value in config.model_dump(mode="json").items()
     ]
-    return "\n".join([f"Settings for `--set KEY=VALUE`, with their values in preset {preset}:", "", *lines])
+    return "\n".join([f"Settings for `--set {prefix}KEY=VALUE`, with their values in preset {preset}:", "", *lines])

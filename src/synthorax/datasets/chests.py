@@ -31,6 +31,7 @@ from synthorax.makers import Method
 from synthorax.parallel import map_processes
 from synthorax.patch import PatchSpec
 from synthorax.provenance import fingerprint, making_key
+from synthorax.screen import quantity
 from synthorax.seeding import derive, generator
 from synthorax.volume import Volume
 
@@ -186,7 +187,7 @@ def read_chests(
     chests = Chests(
         [store[row["case"]] for row in rows], voxels, spacing, left, PatchSpec(grid.size, window_hu=window_hu), seed
     )
-    tell(_chests_line(chests, cases, erased_by is not None))
+    tell(_chests_line(chests, cases, "cube" if grid.region == "cube" else "chest", erased_by is not None))
     return chests
 
 
@@ -303,15 +304,14 @@ def _decode(
     return rows
 
 
-def _chests_line(chests: Chests, cases: Sequence[CaseEntry], is_erased: bool) -> str:
-    """Return the line for the screen about the chests that were read from some cases."""
+def _chests_line(chests: Chests, cases: Sequence[CaseEntry], kind: str, is_erased: bool) -> str:
+    """Return the line for the screen about the chests, or cubes as `kind` says, that were read from some cases."""
     z, y, x = chests.voxels.shape[1:]
-    spacings = [
-        f"{low:.3g} to {high:.3g}" for low, high in zip(chests.spacing_mm.min(0), chests.spacing_mm.max(0), strict=True)
-    ]
+    ends = [[f"{mm:.3g}" for mm in side] for side in (chests.spacing_mm.min(0), chests.spacing_mm.max(0))]
+    spacings = [low if low == high else f"{low} to {high}" for low, high in zip(*ends, strict=True)]
     used = {case.case_id for case in chests.cases}
     scans = {tuple(np.round(case.spacing_mm, 2)) for case in chests.cases}
-    line = f"{len(chests)} chests of {z} x {y} x {x} voxels, of {' x '.join(spacings)} mm (z, y, x)"
+    line = f"{quantity(len(chests), kind)} of {z} x {y} x {x} voxels, of {' x '.join(spacings)} mm (z, y, x)"
     if len(scans) > 1:
         line += f", resized from scans of {len(scans)} spacings"
     if left_out := [case.case_id for case in cases if case.case_id not in used]:
@@ -320,7 +320,7 @@ def _chests_line(chests: Chests, cases: Sequence[CaseEntry], is_erased: bool) ->
     if nodules := sum(chests.nodules_left.values()):
         with_them = sum(bool(n) for n in chests.nodules_left.values())
         stay = "their place is unknown or they are still visible" if is_erased else "no eraser was used"
-        line += f"; {nodules} nodules of {with_them} chests stay in them, because {stay}"
+        line += f"; {quantity(nodules, 'nodule')} of {quantity(with_them, kind)} not taken out, because {stay}"
     if unknown := sum(case.annotated != "all" for case in chests.cases):
-        line += f"; {unknown} chests may have further nodules, since not all of theirs are known"
+        line += f"; {quantity(unknown, kind)} may have further nodules, since not all nodules are known"
     return line

@@ -7,16 +7,16 @@ All arms are compared on the same draws. The chests are few, so the intervals of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.metrics import checks
 from synthorax.metrics.bootstrap import Bootstrap, Statistic, ratio, resampled
-from synthorax.metrics.comparisons import holm
-from synthorax.metrics.estimates import Comparison, Estimate
+from synthorax.metrics.estimates import Estimate
 from synthorax.metrics.roc import auc_of
+from synthorax.studies.results import Test, with_corrected_p
 from synthorax.studies.trials import Scores
 
 FOUND = 0.8
@@ -53,15 +53,14 @@ class AlarmArm:
     Attributes:
         figures: mean over trainings, with the 95 % interval over patients.
         each: value of every training.
-        against: difference from the reference arm; empty for the reference itself.
-        p_holm: p value of each difference after Holm's correction for the number of arms.
+        against: comparison with the reference arm, whose p is corrected for the number of arms; empty for the
+            reference itself.
     """
 
     name: str
     figures: Mapping[str, Estimate]
     each: Mapping[str, Sequence[float]]
-    against: Mapping[str, Comparison] = field(default_factory=dict)
-    p_holm: Mapping[str, float] = field(default_factory=dict)
+    against: Mapping[str, Test] = field(default_factory=dict)
 
 
 def alarm_arms(
@@ -82,21 +81,21 @@ def alarm_arms(
     for name, trainings in values.items():
         means = {figure: np.mean([one[figure] for one in trainings], 0) for figure in FIGURES}
         figures = {figure: Bootstrap.of(float(mean[0]), mean[1:]).interval() for figure, mean in means.items()}
-        against: dict[str, Comparison] = {}
+        against: dict[str, Test] = {}
         if name != reference:
             other = {figure: np.mean([one[figure] for one in values[reference]], 0) for figure in FIGURES}
-            apart = {figure: means[figure] - other[figure] for figure in FIGURES}
-            against = {figure: Bootstrap.of(float(d[0]), d[1:]).comparison() for figure, d in apart.items()}
+            for figure in FIGURES:
+                apart = means[figure] - other[figure]
+                compared = Bootstrap.of(float(apart[0]), apart[1:]).comparison()
+                against[figure] = Test(name, reference, figure, **asdict(compared), p_holm=None)
         each = {figure: [float(one[figure][0]) for one in trainings] for figure in FIGURES}
         found.append(AlarmArm(name, figures, each, against))
-    return _corrected(found)
-
-
-def _corrected(arms: Sequence[AlarmArm]) -> list[AlarmArm]:
-    rows = [arm for arm in arms if arm.against]
-    by_figure = {figure: holm([arm.against[figure].p for arm in rows]) for figure in FIGURES} if rows else {}
-    p = {arm.name: {figure: float(ps[i]) for figure, ps in by_figure.items()} for i, arm in enumerate(rows)}
-    return [AlarmArm(arm.name, arm.figures, arm.each, arm.against, p.get(arm.name, {})) for arm in arms]
+    tests: dict[str, dict[str, Test]] = {arm.name: {} for arm in found}
+    for figure in FIGURES:
+        compared_arms = [arm.against[figure] for arm in found if arm.against]
+        for test in with_corrected_p(compared_arms, len(said[reference])):
+            tests[test.a][figure] = test
+    return [replace(arm, against=tests[arm.name]) for arm in found]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Protocol
 
 from synthorax.metrics.estimates import Estimate
+from synthorax.screen import quantity
 from synthorax.studies.results import LEAST_TRAININGS, Arm, Interval
 
 SURE = 0.05
@@ -61,9 +62,8 @@ def whether_it_helps(tests: Sequence[Compared], arms: Sequence[Arm]) -> str:
     """
     if not tests:
         return "Not known: no arm has synthetic nodules beside real ones."
-    if guesses := _guesses(tests, arms):
-        more = "train longer, as with --set steps=N, or on more patients"
-        return f"This study says nothing about synthetic nodules: {guesses}; {more}."
+    if nothing := says_nothing(_baselines(tests, arms)):
+        return nothing
     baselines = list(dict.fromkeys(test.b for test in tests))
     low, high = min(t.low for t in tests), max(t.high for t in tests)
     named, without = ", ".join(dict.fromkeys(f"“{t.a}”" for t in tests)), " or ".join(f"“{b}”" for b in baselines)
@@ -87,15 +87,28 @@ def whether_it_helps(tests: Sequence[Compared], arms: Sequence[Arm]) -> str:
     )
 
 
-def which_score_better(tests: Sequence[Compared], arms: Sequence[Arm]) -> str:
+def says_nothing(baselines: Mapping[str, Interval]) -> str:
+    """Return that a study says nothing, if an arm without synthetic nodules is not better than chance; else nothing.
+
+    Args:
+        baselines: arm without synthetic nodules to its AUC.
+    """
+    if guesses := _guesses(baselines, "baseline"):
+        more = "train longer, as with --set steps=N, or on more patients"
+        return f"This study says nothing about synthetic nodules: {guesses}; {more}."
+    return ""
+
+
+def which_score_better(tests: Sequence[Compared], arms: Sequence[Arm], patients: int) -> str:
     """Return which arms have another AUC than the reference, as one or two sentences; the arms' data are not known.
 
     Args:
         tests: comparisons of the AUCs of arms with that of the reference.
         arms: all arms.
+        patients: number of patients whose cases were scored.
     """
-    if guesses := _guesses(tests, arms):
-        return f"The scores say nothing: {guesses}; train longer, or measure more cases."
+    if guesses := _guesses(_baselines(tests, arms), "reference"):
+        return f"The scores say nothing: with {quantity(patients, 'patient')}, {guesses}; score more patients."
     reference, low, high = tests[0].b, min(t.low for t in tests), max(t.high for t in tests)
     if all(t.p_holm is None for t in tests):
         return (
@@ -144,11 +157,15 @@ def _with_verb(names: Sequence[str]) -> str:
     return f"{listed} {'have' if len(names) > 1 else 'has'}" if names else ""
 
 
-def _guesses(tests: Sequence[Compared], arms: Sequence[Arm]) -> str:
-    """Return which baselines are not better than chance; nothing if all are."""
+def _baselines(tests: Sequence[Compared], arms: Sequence[Arm]) -> dict[str, Interval]:
+    """Return the AUC of each arm with which others are compared."""
     aucs = {arm.name: arm.metrics["auc"] for arm in arms if "auc" in arm.metrics}
-    baselines = dict.fromkeys(test.b for test in tests)
-    return "; ".join(_chance(name, aucs[name]) for name in baselines if name in aucs and _is_chance(aucs[name]))
+    return {test.b: aucs[test.b] for test in tests if test.b in aucs}
+
+
+def _guesses(baselines: Mapping[str, Interval], word: str) -> str:
+    """Return which of these AUCs, each of what `word` says, are not better than chance; nothing if all are."""
+    return "; ".join(f"the {word} {_chance(name, auc)}" for name, auc in baselines.items() if _is_chance(auc))
 
 
 def _is_chance(auc: Interval) -> bool:
@@ -158,7 +175,7 @@ def _is_chance(auc: Interval) -> bool:
 
 def _chance(name: str, auc: Interval) -> str:
     ends = "" if auc.low is None or auc.high is None else f", 95 % interval {auc.low:.3f} to {auc.high:.3f}"
-    return f"the baseline “{name}” is not significantly better than chance (AUC {auc.mean:.3f}{ends})"
+    return f"“{name}” is not significantly better than chance (AUC {auc.mean:.3f}{ends})"
 
 
 def how_real(
@@ -222,6 +239,8 @@ def whether_followed(made: Interval | None, real: Interval | None) -> str:
         return "Whether the requested diameter is followed is not known."
     bound = f"; that of real nodules is {real.mean:.2f}" if real is not None and isfinite(real.mean) else ""
     followed = (made.mean if made.low is None else made.low) > 0
+    if not followed and made.high is not None and made.high > (real.mean / 2 if real is not None else 0):
+        return f"Whether the requested diameter is followed is not known (rank correlation {_with_ends(made)}{bound})."
     weakly = followed and real is not None and made.mean < real.mean / 2
     word = "is followed weakly" if weakly else "is followed" if followed else "is not followed"
     return f"The requested diameter {word} (rank correlation {made.mean:.2f}{bound})."

@@ -60,7 +60,13 @@ def study_baselines(
         raise InputError("task", repr(min(unknown)), " or ".join(BASELINE_STUDIES))
     check_study_folder(out)
     for name in configs:
-        CHECKS[name](store)
+        try:
+            CHECKS[name](store)
+        except InputError as error:
+            if not (others := ",".join(other for other in configs if other != name)):
+                raise
+            what, found, expected = error.args
+            raise InputError(what, found, f"{expected}; or the other tasks alone: --tasks {others}") from error
     study = Study(store, out / TRAININGS, range(seed, seed + trainings), device)
     arms = {name: BASELINE_STUDIES[name](study, config) for name, config in configs.items()}
     named = [Arm(f"{task}: {arm.name}", arm.seeds, arm.metrics, arm.paper) for task in arms for arm in arms[task]]
@@ -83,6 +89,7 @@ def study_baselines(
         answer=answer,
         arms={title: (list(_columns(found)), found) for title, found in titled.items()},
         patients={name: len(ids) for name, ids in store.splits.items()},
+        by_size="malignancy" in configs,
         trainings=trainings,
         machine=machine(),
     )

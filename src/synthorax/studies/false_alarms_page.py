@@ -13,10 +13,19 @@ from synthorax.makers import Maker
 from synthorax.report import write_page
 from synthorax.studies.alarm_arms import CORNERS, HARD, PASTED_ARM
 from synthorax.studies.alarm_figures import ALARMS, AUC_CHESTS, FIGURES, FOUND
-from synthorax.studies.answers import SURE
+from synthorax.studies.answers import SURE, says_nothing
 from synthorax.studies.chest_places import FROM_MASS_MM, MASS_MM
 from synthorax.studies.false_alarms import AlarmOutcome, false_alarm_study
-from synthorax.studies.results import RESULTS, TRAININGS, check_study_folder, data_facts, machine, write_results
+from synthorax.studies.results import (
+    LEAST_TRAININGS,
+    RESULTS,
+    TRAININGS,
+    Interval,
+    check_study_folder,
+    data_facts,
+    machine,
+    write_results,
+)
 from synthorax.studies.trials import Study, check_trainings
 from synthorax.tasks.config import TaskConfig
 from synthorax.tasks.scanning import MOST_MARKS
@@ -30,7 +39,7 @@ def study_false_alarms(
     *,
     injectors: Sequence[Maker] = (),
     erasers: Sequence[Maker] = (),
-    trainings: int = 2,
+    trainings: int = 3,
     seed: int = 0,
     device: str = "auto",
 ) -> tuple[Path, AlarmOutcome]:
@@ -87,6 +96,7 @@ def study_false_alarms(
         most_marks=MOST_MARKS,
         pictures=[fewer_alarms(outcome, figure) for figure in (ALARMS, AUC_CHESTS)],
         trainings=trainings,
+        least_trainings=LEAST_TRAININGS,
         size=" x ".join(map(str, config.size)),
         machine=machine(),
     )
@@ -96,17 +106,27 @@ def study_false_alarms(
 def alarms_answer(outcome: AlarmOutcome) -> str:
     """Return which synthetic nodules changed the number of false alarms, the answer to the page's title."""
     arms = {arm.name: arm for arm in outcome.arms}
-    own = [arm for name, arm in arms.items() if name not in (CORNERS, HARD, PASTED_ARM) and arm.against]
-    sure = [(arm.name, arm.against[ALARMS].difference) for arm in own if arm.p_holm[ALARMS] < SURE]
+    auc = arms[HARD].figures[AUC_CHESTS]
+    if nothing := says_nothing({HARD: Interval(auc.value, auc.low, auc.high)}):
+        return nothing
+    alarms = arms[HARD].figures[ALARMS]
+    beside = f"{alarms.value:.1f} a chest ({alarms.low:.1f} to {alarms.high:.1f})"
+    reached = f"“{HARD}” has {beside} at {FOUND:.0%} of the nodules found."
+    own = [arm.against[ALARMS] for name, arm in arms.items() if name not in (CORNERS, HARD, PASTED_ARM) and arm.against]
+    if own and all(test.p_holm is None for test in own):
+        low, high = min(test.low for test in own), max(test.high for test in own)
+        return (
+            f"Not known: differences in false alarms from “{HARD}” lie within {low:+.1f} to {high:+.1f} a chest, and "
+            f"fewer than {LEAST_TRAININGS} trainings of each arm give no p values. {reached}"
+        )
+    sure = [test for test in own if test.p_holm is not None and test.p_holm < SURE]
     said = [
         f"{names} {word} the false alarms of “{HARD}”"
         for word, sign in (("lowered", -1), ("raised", 1))
-        if (names := ", ".join(f"“{name}” ({d:+.1f} a chest)" for name, d in sure if d * sign > 0))
+        if (names := ", ".join(f"“{t.a}” ({t.difference:+.1f} a chest)" for t in sure if t.difference * sign > 0))
     ]
-    alarms = arms[HARD].figures[ALARMS]
-    beside = f"{alarms.value:.1f} a chest ({alarms.low:.1f} to {alarms.high:.1f})"
     changed = "; ".join(said) or f"None is shown to: no arm differs significantly from “{HARD}” in false alarms"
-    return f"{changed}, p < {SURE:g} after correction. “{HARD}” has {beside} at {FOUND:.0%} of the nodules found."
+    return f"{changed}, p < {SURE:g} after correction. {reached}"
 
 
 def fewer_alarms(outcome: AlarmOutcome, figure: str) -> Figure:

@@ -141,7 +141,7 @@ def _weights(patients: NDArray[np.str_], seed: int) -> NDArray[np.float64] | Non
 def sanity_samples(real: Patches, other: Patches, seed: int = 0) -> dict[str, Patches]:
     """Return four sets whose distances from the real patches have a known order."""
     random = generator(seed, "sanity")
-    noise = random.normal(other.hu.mean(), other.hu.std(), other.hu.shape)
+    noise = random.normal(other.hu.mean(), other.hu.std(), other.hu.shape).astype(np.float32)
     copied = random.integers(len(real.hu), size=len(other.hu))
     return {
         "real, other patients": other,

@@ -262,7 +262,7 @@ def grid(
             text = f"{mm:g} mm, {name} {rating:g}"
             panels.append(_panel(sampled(maker, [asked], derive(seed, "grid", round(mm)))[0], text, SYNTHETIC))
             theirs, rated = known[like].diameter_mm, getattr(known[like], name)
-            words = f"real: {theirs:.0f}, {rated:.1f}" if theirs and rated else "real, not rated"
+            words = f"real: {theirs:.0f} mm, rated {rated:.1f}" if theirs and rated else "real, not rated"
             panels.append(_panel(real[like], words, REAL))
     return ct_slices(panels, half=max(real.shape[2:]) // 2, columns=2 * len(ASKED_RATINGS))
 

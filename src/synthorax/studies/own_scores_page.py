@@ -41,8 +41,8 @@ def study_scores(files: Sequence[Path], out: Path, *, reference: str | None = No
     check_folder_is_free(out, overwrite=overwrite, sources=files)
     own = read_own_scores(files)
     arms, tests = compare_own_scores(own, reference or next(iter(own.scores)))
-    answer = which_score_better(tests, arms)
     counts = own.counts
+    answer = which_score_better(tests, arms, counts["patients"])
     with atomic_folder(out, overwrite=overwrite) as folder:
         results = folder / RESULTS
         listed = [asdict(test) for test in tests]

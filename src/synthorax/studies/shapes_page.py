@@ -270,7 +270,7 @@ def _pictures(
         pictures["figure 6"] = figures.bars(
             {text: [scale * sizes[n].metrics[m].mean for n in plain] for text, (m, scale) in parts.items()},
             plain,
-            [figures.SYNTHETIC, figures.REAL, GREY, RED],
+            [figures.SYNTHETIC, figures.INK, GREY, RED],
             "scaled",
         )
         pictures["figure 7"] = _latents({name: details[name][0]["latents"] for name in (plain[1], plain[-1])})
@@ -282,7 +282,7 @@ def _pictures(
 
 def _latents(models: dict[str, list[list[float]]]) -> Figure:
     """Draw two latent coordinates of the real nodules, as in figure 7."""
-    colours = [figures.SYNTHETIC, figures.REAL]
+    colours = [figures.REAL, GREY]
     points = {name: tuple(np.array(latents)[:, [0, -1]].T) for name, latents in models.items()}
     return figures.scatter(points, colours[: len(points)], "first latent neuron", "last latent neuron")
 

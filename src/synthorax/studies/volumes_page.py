@@ -22,6 +22,7 @@ from synthorax.metrics.chest_anatomy import UsualChests
 from synthorax.patch import PatchSpec
 from synthorax.provenance import fingerprint, making_key
 from synthorax.report import write_page
+from synthorax.screen import quantity
 from synthorax.seeding import derive
 from synthorax.studies.answers import SURE, about_p
 from synthorax.studies.chest_edits import ChestEdits, kept_chests, on_grid
@@ -153,7 +154,8 @@ def study_volumes(
     notes = [] if eraser is not None else [WITHOUT_ERASER]
     if unknown := sum(case.annotated != "all" for split in splits.values() for case in split.kept.cases):
         notes.append(
-            f"In {unknown} chests not all nodules are known; a chest that counts as healthy may have unlisted ones."
+            f"In {quantity(unknown, 'chest')} not all nodules are known; a chest that counts as healthy may have "
+            "unlisted ones."
         )
     if made:
         edits = ChestEdits(injector, eraser, region)
