@@ -144,7 +144,10 @@ def test_a_nodule_that_is_still_visible_after_the_erasure_is_told_to_stay(read, 
     chests = read(scan("a", nodule=True), grid=ChestGrid((32, 32, 32)), erased_by=Idler())
     assert chests.nodules_left == {"a": 1}
     assert not chests.without_nodules
-    assert "1 nodule of 1 chest not taken out, because their place is unknown or they are still visible" in capsys.readouterr().err
+    assert (
+        "1 nodule of 1 chest not taken out, because their place is unknown or they are still visible"
+        in capsys.readouterr().err
+    )
 
 
 def test_scans_of_which_not_all_nodules_are_known_are_told(read, capsys):

@@ -416,6 +416,8 @@ def test_a_nodule_larger_than_the_grid_is_left_out_and_named_unless_there_is_no_
     shapes = read_shape_set(tmp_path, LUNG_GRID, LUNG_SPACING_MM)
     assert [record.shape_id for record in shapes.records] == ["small.nii.gz"]
     assert f"{tmp_path.name}: nodules left out: 1 {larger}: large.nii.gz" in shapes.notes
+    with pytest.raises(InputError, match=re.escape(f"large.nii.gz: found a nodule {larger}")):
+        read_shape_set(tmp_path, LUNG_GRID, LUNG_SPACING_MM, every=True)
 
 
 def test_images_of_any_spacing_become_shapes_of_the_grid(tmp_path, ball):

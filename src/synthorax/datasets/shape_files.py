@@ -97,7 +97,9 @@ def nodule_masks(path: Path, spacing_mm: Sequence[float] | None = None) -> Itera
             yield mask
 
 
-def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> ShapeSet:
+def read_shape_set(
+    path: Path, grid: tuple[int, int, int], spacing_mm: tuple[float, float, float], *, every: bool = False
+) -> ShapeSet:
     """Read the nodules of a file or folder as shapes on one grid.
 
     NumPy stacks must be on the grid and are not changed; images are resampled. Shapes of a folder that `prepare shapes`
@@ -110,9 +112,11 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
         path: file or folder.
         grid: voxels (z, y, x).
         spacing_mm: voxel size (z, y, x) of the grid.
+        every: refuse a nodule larger than the grid, so that row i of the set is nodule i of the file.
 
     Raises:
-        InputError: see `nodule_masks`; or a stack is on another grid, or every nodule is larger than the grid.
+        InputError: see `nodule_masks`; or a stack is on another grid, or a nodule, without `every` each nodule, is
+            larger than the grid.
     """
     noted = noted_spacing(path)
     if noted is not None and not np.allclose(noted, spacing_mm):
@@ -129,6 +133,8 @@ def read_shape_set(path: Path, grid: tuple[int, int, int], spacing_mm: tuple[flo
         else:
             shape = resample(nodule.mask, nodule.spacing_mm, grid, spacing_mm)
         if shape is None:
+            if every:
+                raise InputError(nodule.name, f"a nodule {larger_than(grid, spacing_mm)}", "a smaller one")
             too_large.append(nodule.name)
             continue
         shapes.append(shape)

@@ -110,7 +110,7 @@ def _nodule(nodule: NoduleShape, config: LungConfig) -> NDArray[np.float32]:
     path, separator, row = str(nodule).rpartition(":")
     if not separator or not row.isdigit() or Path(nodule).exists():
         path, row = str(nodule), ""
-    shapes = read_shapes(path, config.grid, config.spacing_mm)
+    shapes = read_shapes(path, config.grid, config.spacing_mm, every=True)
     for note in shapes.notes:
         warn(note)
     if not row and len(shapes) > 1 and is_image(Path(path)):
