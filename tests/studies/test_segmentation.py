@@ -249,7 +249,12 @@ def test_a_study_that_is_done_trains_nothing_and_makes_lost_figures_again_alike(
     lost = next(note for note in notes if note.name.endswith("-at-2.json"))
     before, fitted, fit = lost.read_text(), [], segmentation_trials.fit
     lost.unlink()
-    monkeypatch.setattr(segmentation_trials, "fit", lambda *given: fitted.append(given) or fit(*given))
+
+    def fit_noted(*given, **more):
+        fitted.append(given)
+        return fit(*given, **more)
+
+    monkeypatch.setattr(segmentation_trials, "fit", fit_noted)
     given = {"preset": "smoke", "arms": ["sources"], "trainings": 2, "device": "cpu"}
     api.study_segmentation(store, studied.parent, models=[Means(), Dots()], **given)
     assert len(fitted) == 2

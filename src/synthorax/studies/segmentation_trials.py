@@ -120,7 +120,8 @@ class SegmenterTrials:
         every = max(self.config.steps // 50, 1)
         training = Training(task, [Stage("network", step, windows)], about, every, task.config.precision)
         run = RunFolder.open(folder, {"task": task.name, "seed": seed, "config": task.config}, about)
-        fit(training, run, make_fabric(self.study.device, precision=task.config.precision))
+        # A training goes on at each checkpoint, which is nothing to tell.
+        fit(training, run, make_fabric(self.study.device, precision=task.config.precision), announce=False)
         return task
 
 

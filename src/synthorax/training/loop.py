@@ -59,6 +59,7 @@ def fit(
     fabric: Fabric,
     *,
     max_minutes: float | None = None,
+    announce: bool = True,
 ) -> FitOutcome:
     """Train until all steps are done, from the state that the run folder holds, or from the beginning.
 
@@ -71,6 +72,7 @@ def fit(
         run: the run folder.
         fabric: devices of this process group.
         max_minutes: stop after this time, with the state saved; None trains to the end.
+        announce: say after which step a run continues.
 
     Raises:
         InputError: the run folder holds a damaged state, another process trains in it, the processes of the run see
@@ -82,7 +84,7 @@ def fit(
     """
     with claim(resolved_output(run.path)) if fabric.is_global_zero else nullcontext():
         try:
-            return _fit(training, run, fabric, max_minutes)
+            return _fit(training, run, fabric, max_minutes, announce)
         except TrainingError as error:
             what, *remedies = error.args
             raise TrainingError(what, _kept(run), *remedies) from error
@@ -99,7 +101,7 @@ def _kept(run: RunFolder) -> str:
     return "the run folder keeps the last state that was saved before"
 
 
-def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float | None) -> FitOutcome:
+def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float | None, announce: bool) -> FitOutcome:
     """Do the work of `fit`, once no other process can train in the folder."""
     model, validation = training.model, training.validation
     model.prepare_training(fabric)
@@ -108,7 +110,7 @@ def _fit(training: Training, run: RunFolder, fabric: Fabric, max_minutes: float 
     if _any(fabric, step != fabric.broadcast(step)):
         raise InputError(run.path, "different states on different hosts", "a folder that all hosts share")
     first = fabric.is_global_zero
-    if first and 0 < step < steps:
+    if announce and first and 0 < step < steps:
         say(f"{run.path}: continues after step {step} of {steps}", error=True)
     earlier = run.seconds()
     guards = Guards(model.limits, run.beyond)

@@ -303,7 +303,8 @@ class ScanGan(System):
             request = ScanRequest(0, index, row, self.config.size, self.sampling())
             hu = np.concatenate(list(self.slabs(request)))
             scans.append(Volume(hu, self.spacing_of(row, self.config.size)))
-        return chest_planes(scans, SYNTHETIC, window_hu=self.config.window_hu)
+        captions = [f"generated, scan {index}" for index in range(PREVIEWED_SCANS)]
+        return chest_planes(scans, SYNTHETIC, captions=captions, window_hu=self.config.window_hu)
 
 
 def training_chests(
