@@ -274,11 +274,13 @@ def test_a_row_that_cannot_be_used_is_left_out_alone_and_makes_no_healthy_scan(t
     assert (case.nodules, case.annotated) == ((), "none-known")
 
 
-def test_a_nodule_larger_than_its_image_is_left_out_and_the_image_is_not_healthy(tmp_path):
+@pytest.mark.parametrize("by_mask", [False, True])
+def test_a_nodule_larger_than_its_image_is_left_out_and_the_image_is_not_healthy(by_mask, tmp_path):
     write_image(tmp_path / "a.mha", CT)
+    write_image(tmp_path / "mask.mha", MASK)
     x, y, z = CT.to_world([6, 20, 15]).tolist()
-    row = {"image": "a.mha", "center_x_mm": x, "center_y_mm": y, "center_z_mm": z, "diameter_mm": 300}
-    write_table(tmp_path / "nodules.csv", [row])
+    place = {"mask": "mask.mha"} if by_mask else {"center_x_mm": x, "center_y_mm": y, "center_z_mm": z}
+    write_table(tmp_path / "nodules.csv", [{"image": "a.mha", "diameter_mm": 300, **place}])
     (case,) = prepare(tmp_path, tmp_path / "store", kind="patches", annotated="all").cases
     longest = f"{max(n * s for n, s in zip(CT.shape, CT.spacing_mm, strict=True)):.4g}"
     said = f"left out: a diameter of 300 mm; expected at most {longest} mm, the longest side of the image"

@@ -224,18 +224,25 @@ def distance_mm(region: Region, point_mm: tuple[float, float, float], ct: Volume
     return float(np.linalg.norm(places - point_mm, axis=1).min())
 
 
-def check_inside(ct: Volume, center_mm: tuple[float, float, float], diameter_mm: float | None = None) -> None:
-    """Check that a nodule's centre lies in a scan, and that the nodule is not larger than the scan.
+def check_fits(ct: Volume, diameter_mm: float | None) -> None:
+    """Check that a nodule is not larger than its scan.
 
     Raises:
-        InputError: the centre lies outside, and the error says if it would lie in the scan in RAS or as a voxel index;
-            or the diameter exceeds the scan's longest side.
+        InputError: the diameter exceeds the scan's longest side.
+    """
+    longest_mm = float(np.multiply(ct.shape, ct.spacing_mm).max())
+    if diameter_mm is not None and diameter_mm > longest_mm:
+        expected = f"at most {longest_mm:.4g} mm, the longest side of the image"
+        raise InputError("nodule", f"a diameter of {diameter_mm:g} mm", expected)
+
+
+def check_inside(ct: Volume, center_mm: tuple[float, float, float]) -> None:
+    """Check that a centre lies in a scan.
+
+    Raises:
+        InputError: it does not; the error says if it would lie in the scan in RAS or as a voxel index.
     """
     if ct.holds(ct.to_voxel(center_mm)):
-        longest_mm = float(np.multiply(ct.shape, ct.spacing_mm).max())
-        if diameter_mm is not None and diameter_mm > longest_mm:
-            expected = f"at most {longest_mm:.4g} mm, the longest side of the image"
-            raise InputError("nodule", f"a diameter of {diameter_mm:g} mm", expected)
         return
     place = ", ".join(f"{v:g}" for v in center_mm)
     voxel = np.rint(ct.to_voxel(center_mm)).astype(int).tolist()

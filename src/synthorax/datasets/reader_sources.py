@@ -14,7 +14,7 @@ from synthorax.annotations.consensus import as_read, label_nodules, slice_grid
 from synthorax.annotations.lidc_xml import LidcXml, Mark, read_lidc_xml
 from synthorax.annotations.luna16 import Finding
 from synthorax.annotations.reading import Reading
-from synthorax.datasets.mask_files import check_inside
+from synthorax.datasets.mask_files import check_fits, check_inside
 from synthorax.datasets.sources import Files, Whose, how_annotated, made_case, source_key, upright
 from synthorax.datasets.store import CANDIDATE, Case, MarkedPoint
 from synthorax.errors import InputError
@@ -134,7 +134,8 @@ class LunaSource:
         lost = 0
         for number, finding in enumerate(self.findings, start=1):
             try:
-                check_inside(ct, finding.center_mm, finding.diameter_mm)
+                check_inside(ct, finding.center_mm)
+                check_fits(ct, finding.diameter_mm)
             except InputError as error:
                 notes.append(f"nodule {number:02d} left out: {error.args[1]}; expected {error.args[2]}")
                 lost += 1

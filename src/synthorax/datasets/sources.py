@@ -20,6 +20,7 @@ from synthorax.annotations.nodule_table import NoduleRow
 from synthorax.datasets.mask_files import (
     LabelsOnce,
     NodulesOfMasks,
+    check_fits,
     check_inside,
     distance_mm,
     masked_nodules,
@@ -374,9 +375,10 @@ def _of_mask(found: MaskedNodule, number: int, ct: Volume) -> Nodule:
 def _of_row(row: NoduleRow, region: Region | None, label: int, ct: Volume) -> Nodule:
     """Return the nodule of a row; if it has a mask, its centre is that of the mask."""
     attributes = row.attributes
+    check_fits(ct, attributes.diameter_mm)
     if region is None:
         assert row.center_mm is not None
-        check_inside(ct, row.center_mm, attributes.diameter_mm)
+        check_inside(ct, row.center_mm)
         return Nodule(row.nodule_id, row.center_mm, attributes, ratings=row.ratings, extra=row.extra)
     inside = region.indices()
     x, y, z = ct.to_world(inside.mean(0)).tolist()
