@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Characters that move the cursor, change colours or titles, or turn the direction of writing."""
@@ -39,3 +40,12 @@ def warn(note: object) -> None:
 def quantity(n: int, noun: str) -> str:
     """Return a number with its noun in the singular or plural."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """Join the first names, at most `most`, with dots if there are more.
+
+    >>> first_of(["a", "b", "c"], 2)
+    'a, b, ...'
+    """
+    return ", ".join(names[:most]) + ", ..." * (len(names) > most)

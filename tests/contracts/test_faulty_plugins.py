@@ -53,36 +53,31 @@ BARE = 'roles = "toy", frozenset({"diameter_mm"}), frozenset({"judges"})'
 SMOKE = ("--preset", "smoke", "--device", "cpu")
 
 
+def installing(install, package, folder, monkeypatch):
+    """Yield a function that installs a package of docs/extending.md with changes, and forget the package afterwards."""
+
+    def put(**changes):
+        install(folder, **changes)
+        registry.cache_clear()
+
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    yield put
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        del sys.modules[name]
+    registry.cache_clear()
+
+
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """A function that installs the toy of docs/extending.md with a change of a module, for one test."""
-
-    def put(**changes):
-        install_toy(tmp_path / "packages", **changes)
-        registry.cache_clear()
-
-    (tmp_path / "packages").mkdir()
-    monkeypatch.syspath_prepend(tmp_path / "packages")
-    yield put
-    for name in [name for name in sys.modules if name.split(".")[0] == "toy"]:
-        del sys.modules[name]
-    registry.cache_clear()
+    yield from installing(install_toy, "toy", tmp_path / "packages", monkeypatch)
 
 
 @pytest.fixture
 def puff(tmp_path, monkeypatch):
     """A function that installs the puff of docs/extending.md with a change of its maker, for one test."""
-
-    def put(**changes):
-        install_puff(tmp_path / "packages", **changes)
-        registry.cache_clear()
-
-    (tmp_path / "packages").mkdir()
-    monkeypatch.syspath_prepend(tmp_path / "packages")
-    yield put
-    for name in [name for name in sys.modules if name.split(".")[0] == "puff"]:
-        del sys.modules[name]
-    registry.cache_clear()
+    yield from installing(install_puff, "puff", tmp_path / "packages", monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from synthorax.errors import InputError
 from synthorax.region import Region, agreement
+from synthorax.screen import first_of
 
 STRAY_VOXELS = 2
 """A piece of at most this many voxels is stray if its mask has a larger piece."""
@@ -185,7 +186,7 @@ def same_nodules(masked: Sequence[Masked]) -> tuple[list[MaskedNodule], list[str
 
 def named(names: Sequence[str]) -> str:
     """Return the first names in a row, with `...` if there are more."""
-    return ", ".join(names[:MOST_MASKS_NAMED]) + ", ..." * (len(names) > MOST_MASKS_NAMED)
+    return first_of(names, MOST_MASKS_NAMED)
 
 
 def _half(regions: Sequence[Region]) -> Region:

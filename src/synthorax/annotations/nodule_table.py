@@ -39,6 +39,7 @@ from synthorax.nodule import (
     agreed_ratings,
     reader_ratings,
 )
+from synthorax.screen import first_of
 
 NODULE_TABLE = "nodules.csv"
 """Name of the table in a folder of images."""
@@ -145,7 +146,7 @@ def _image(
     """Return an image with the nodules of its rows; line and fault of a row that cannot be read go into `faults`."""
     patients = {row.get("patient_id", "").strip() for _, row in members}
     splits = {row.get("split", "").strip() or None for _, row in members}
-    lines = ", ".join(str(line) for line, _ in members[:MOST_FAULTS]) + ", ..." * (len(members) > MOST_FAULTS)
+    lines = first_of([str(line) for line, _ in members], MOST_FAULTS)
     if len(patients) > 1 or len(splits) > 1:
         found = f"image {name} of several patients or splits in the lines {lines}"
         raise InputError(path, found, "one patient and split for each image")

@@ -14,7 +14,7 @@ from synthorax.errors import InputError
 from synthorax.hub import has_role
 from synthorax.makers import Role
 from synthorax.registry import registry
-from synthorax.screen import quantity, say, warn
+from synthorax.screen import first_of, quantity, say, warn
 
 if TYPE_CHECKING:
     from synthorax.api.machine import MachineCheck
@@ -194,7 +194,7 @@ def verify(path: Path, *, json: Json = False) -> int:
         if is_synthetic:
             say(f"{path}: all of it is marked as synthetic")
         elif without:
-            named = ", ".join(without[:MOST_MARKS_SHOWN]) + ", ..." * (len(without) > MOST_MARKS_SHOWN)
+            named = first_of(without, MOST_MARKS_SHOWN)
             say(f"{path}: {quantity(len(without), 'file')} without a mark that can be read: {named}")
     else:
         say(f"{path}: no synthetic mark")

@@ -12,7 +12,7 @@ from synthorax.errors import InputError
 from synthorax.io.dicom_file import About
 from synthorax.io.images import image_stem
 from synthorax.provenance import SYNTHETIC_PATIENT, fingerprint, patient_key, patient_keys
-from synthorax.screen import quantity
+from synthorax.screen import first_of, quantity
 
 NOBODY = re.compile(
     r"anon[a-z]*|unknown|none|null|n|a|na|nil|x+|0+|patient|name|dummy|removed|de|identified|deidentified|nobody|noname|"
@@ -270,4 +270,4 @@ def _places(scans: Sequence[Person]) -> str:
 
 def first_names(names: Sequence[str]) -> str:
     """Join the first `MOST_NAMED` names, with dots if there are more."""
-    return ", ".join(names[:MOST_NAMED]) + ", ..." * (len(names) > MOST_NAMED)
+    return first_of(names, MOST_NAMED)

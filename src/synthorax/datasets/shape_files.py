@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthorax.annotations.masked import note_on_nodules, separate_nodules
-from synthorax.datasets.patients import MOST_NAMED
+from synthorax.datasets.patients import first_names
 from synthorax.datasets.shapes import LUNG_SPACING_MM, ShapeRecord, ShapeSet
 from synthorax.errors import InputError
 from synthorax.io.arrays import open_npy
@@ -143,8 +143,8 @@ def read_shape_set(
     if not shapes:
         raise InputError(path, f"only nodules {larger_than(grid, spacing_mm)}", "smaller ones, or a larger grid")
     if too_large:
-        named = ", ".join(too_large[:MOST_NAMED]) + ", ..." * (len(too_large) > MOST_NAMED)
-        notes[f"{path.name}: nodules left out: {len(too_large)} {larger_than(grid, spacing_mm)}: {named}"] = None
+        larger = larger_than(grid, spacing_mm)
+        notes[f"{path.name}: nodules left out: {len(too_large)} {larger}: {first_names(too_large)}"] = None
     folder = path if path.is_dir() else path.parent
     table = folder / SHAPE_TABLE
     if (folder / MARK).is_file() and table.is_file() and (path == folder or _is_of_shapes(table)):

@@ -20,6 +20,7 @@ from synthorax.io.placing import times
 from synthorax.io.segments import NamedSegments, list_segments, read_segments
 from synthorax.io.structure_names import StructureName, is_nodule
 from synthorax.region import paint_labels
+from synthorax.screen import first_of
 from synthorax.volume import Volume
 
 MOST_OFF = 0.25
@@ -39,6 +40,8 @@ RESAMPLE = (
 )
 """Advice about a mask on another grid that overlaps the image."""
 
+MOST_LABELS_NAMED = 8
+"""Most labels or segments of a mask that a text names."""
 EXPECTED_MASK = "a mask image: NIfTI, MHA, MHD, NRRD, DICOM SEG or RTSTRUCT"
 """What an error expects in place of a file that is no mask."""
 
@@ -166,7 +169,7 @@ def _refuse_empty(path: Path, values: NDArray, label: int | None) -> None:
 
 
 def _some(labels: NDArray) -> str:
-    return ", ".join(map(str, labels[:8].tolist())) + ", ..." * (len(labels) > 8)
+    return first_of([*map(str, labels.tolist())], MOST_LABELS_NAMED)
 
 
 def _segments_on(path: Path, ct: Volume, label: int | str | None) -> Labels:
@@ -183,7 +186,7 @@ def _segments_on(path: Path, ct: Volume, label: int | str | None) -> Labels:
         one = place_labels(path, replace(found.grid, voxels=region.mask, origin_mm=(x, y, z)), ct)
         placed |= one.voxels
         notes += one.notes
-    names = ", ".join(quoted(found.segments[i].name) for i in chosen[:8]) + ", ..." * (len(chosen) > 8)
+    names = first_of([quoted(found.segments[i].name) for i in chosen], MOST_LABELS_NAMED)
     if len(chosen) > 1:
         notes.append(f"{path.name}: segments {names} are taken together; mask_label chooses one of them")
     elif len(found.segments) > 1:

@@ -62,13 +62,13 @@ def together(fabric: Fabric) -> Iterator[None]:
         yield
     except BaseException as error:
         report = alarm.ring(error)
-        alarm.off()
+        alarm.off()  # its thread uses the group, which is left next
         with suppress(Exception):  # else PyTorch's threads, whose peers are gone, may abort the process as it ends
             destroy_process_group()
         if report is None or isinstance(error, SynthoraxError | KeyboardInterrupt):
             raise
         raise report.error() from None
-    finally:
+    else:
         alarm.off()
 
 
