@@ -282,10 +282,24 @@ def test_a_nodule_larger_than_its_image_is_left_out_and_the_image_is_not_healthy
     place = {"mask": "mask.mha"} if by_mask else {"center_x_mm": x, "center_y_mm": y, "center_z_mm": z}
     write_table(tmp_path / "nodules.csv", [{"image": "a.mha", "diameter_mm": 300, **place}])
     (case,) = prepare(tmp_path, tmp_path / "store", kind="patches", annotated="all").cases
-    longest = f"{max(n * s for n, s in zip(CT.shape, CT.spacing_mm, strict=True)):.4g}"
-    said = f"left out: a diameter of 300 mm; expected at most {longest} mm, the longest side of the image"
+    longest = f"{np.linalg.norm(np.multiply(CT.shape, CT.spacing_mm)):.4g}"
+    said = f"left out: a diameter of 300 mm; expected at most {longest} mm, the diagonal of the image"
     assert any(said in note for note in case.notes)
     assert (case.nodules, case.annotated) == ((), "none-known")
+
+
+def test_a_nodule_whose_mask_reaches_from_corner_to_corner_is_taken_though_it_is_wider_than_a_side(tmp_path):
+    write_image(tmp_path / "a.mha", CT)
+    across = np.zeros(CT.shape, np.uint8)
+    across[2:5] = 1
+    write_image(tmp_path / "mask.mha", replace(CT, voxels=across))
+    write_table(tmp_path / "nodules.csv", [{"image": "a.mha", "mask": "mask.mha"}])
+    store = prepare(tmp_path, tmp_path / "first", kind="patches")
+    width = store.cases[0].nodules[0].attributes.diameter_mm
+    assert width > max(np.multiply(CT.shape, CT.spacing_mm))
+    write_table(tmp_path / "nodules.csv", [{"image": "a.mha", "mask": "mask.mha", "diameter_mm": width}])
+    (case,) = prepare(tmp_path, tmp_path / "second", kind="patches").cases
+    assert [nodule.attributes.diameter_mm for nodule in case.nodules] == [pytest.approx(width)]
 
 
 def test_a_centre_in_ras_is_told(tmp_path):

@@ -228,11 +228,11 @@ def check_fits(ct: Volume, diameter_mm: float | None) -> None:
     """Check that a nodule is not larger than its scan.
 
     Raises:
-        InputError: the diameter exceeds the scan's longest side.
+        InputError: the diameter exceeds the scan's diagonal, which the width of a mask can reach.
     """
-    longest_mm = float(np.multiply(ct.shape, ct.spacing_mm).max())
+    longest_mm = float(np.linalg.norm(np.multiply(ct.shape, ct.spacing_mm)))
     if diameter_mm is not None and diameter_mm > longest_mm:
-        expected = f"at most {longest_mm:.4g} mm, the longest side of the image"
+        expected = f"at most {longest_mm:.4g} mm, the diagonal of the image"
         raise InputError("nodule", f"a diameter of {diameter_mm:g} mm", expected)
 
 
